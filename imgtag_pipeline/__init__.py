@@ -1,0 +1,1 @@
+"""Image tags beside a column of image URLs."""

@@ -1,0 +1,246 @@
+"""The values that travel through the pipeline: images, calls, replies, tags, outcomes. All frozen, none does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from imgtag_pipeline.errors import Billing, PermanentError
+
+Status = Literal["ok", "empty", "failed", "skipped"]
+Kind = Literal[
+    "label",
+    "scene",
+    "element",
+    "logo",
+    "color",
+    "style",
+    "rubbish",
+    "fruit",
+    "vehicle",
+    "certificate",
+    "food",
+    "ad-human",
+    "ad-scene",
+    "ad-object",
+]
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels, origin at the top left."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One thing that was seen in an image.
+
+    `confidence` is 0..1 or None where the vendor gives none; `confidence_raw` the vendor's own number; `measure` what
+    a wide table shows where the operation has a measure of its own (share of area, severity); `extra` whatever else the vendor said,
+    as JSON-ready data.
+    """
+
+    name: str
+    kind: Kind = "label"
+    confidence: float | None = None
+    confidence_raw: float | None = None
+    level: int | None = None
+    parent: str | None = None
+    tag_id: str | None = None
+    language: str | None = None
+    box: Box | None = None
+    measure: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One distinct image: `key` decides what is known, `url` is where it is (may be signed, so it is kept out of `repr`)."""
+
+    key: str
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one image's exchange came to: its tags, best first; no tags means *empty*, not failed."""
+
+    tags: tuple[Tag, ...]
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A vendor's unfinished asynchronous task, paid for when it was submitted."""
+
+    job_id: str
+    submitted_at: datetime
+
+
+# --- the conversation -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How often one kind of call may be made, as the vendor counts it.
+
+    `key` is what the vendor counts by ("viapi:TaggingImage:cn-shanghai:<account>"), `qps` calls a second, None for no limit.
+    """
+
+    key: str
+    qps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request. `url` has no query; `query` and `headers` are decoded pairs. Never shown in `repr`: it may be signed."""
+
+    method: str
+    url: str = field(repr=False)
+    query: Pairs = field(default=(), repr=False)
+    headers: Pairs = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete HTTP reply, decompressed. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The time and the random text that a signature is made of; handed in, anew for each attempt."""
+
+    now: datetime
+    nonce: str
+
+    @property
+    def epoch(self) -> int:
+        """Whole seconds since 1970, UTC."""
+        return int(self.now.astimezone(UTC).timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Step: make one call. Answered with its `Reply`, or with a `CallError` thrown into the exchange.
+
+    The request is unsigned; the provider signs it at each attempt when `is_signed`. `is_billable` says that it may cost money
+    (then a sent mark is journaled first, and budget is reserved). `wait` is seconds to let pass before it.
+    """
+
+    operation: str
+    request: Request
+    quota: Quota
+    is_billable: bool = True
+    is_signed: bool = True
+    wait: float = 0.0
+    timeout: float = 30.0
+    max_reply_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ReadImage:
+    """Step: give me the bytes of this image. Answered with `bytes`; costs nothing at the vendor."""
+
+    image: Image
+    max_bytes: int
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Step: run a pure function in a worker thread, off the event loop. Answered with what it returns."""
+
+    function: Callable[[], Any]
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SaveJob:
+    """Step: remember this job durably, so that a later run polls it instead of paying again. Answered with None."""
+
+    image: Image
+    job_id: str
+
+
+Step = Call | ReadImage | Compute | SaveJob
+Result = Answer | PermanentError
+Exchange = Generator[Step, Any, Sequence[Result]]
+
+
+def ask(call: Call) -> Generator[Step, Any, Reply]:
+    """`reply = yield from ask(call)`: the typed way to yield a call."""
+    reply: Reply = yield call
+    return reply
+
+
+def read(image: Image, *, max_bytes: int, timeout: float = 30.0) -> Generator[Step, Any, bytes]:
+    """`data = yield from read(image, max_bytes=...)`: the typed way to ask for an image's bytes."""
+    data: bytes = yield ReadImage(image, max_bytes, timeout)
+    return data
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one image: the row that is journaled and stored.
+
+    `calls` counts the paid calls sent for it in this exchange and how the vendor bills them; `cost_micro_yuan` is None where the
+    price is unknown.
+    """
+
+    key: str
+    url: str
+    status: Literal["ok", "empty", "failed"]
+    tags: tuple[Tag, ...] = ()
+    error_code: str | None = None
+    error: str | None = None
+    request_id: str | None = None
+    calls: int = 0
+    billed: Billing = "no"
+    cost_micro_yuan: int | None = 0
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Price of one call in micro-yuan (1 yuan = 1,000,000), by calls made in the calendar month.
+
+    `tiers` are (first call number that no longer has this price or None, price). `scheme` "marginal": each call costs the
+    price of the tier it falls in; "whole-month": all calls of the month cost the price of the tier reached.
+    `free_calls` a month are not charged.
+    """
+
+    tiers: tuple[tuple[int | None, int], ...]
+    scheme: Literal["marginal", "whole-month"] = "marginal"
+    free_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a provider's user wants to know before using it; each field is text or a number with its unit in the name."""
+
+    title: str
+    docs: str
+    image_as: tuple[Literal["url", "bytes", "object"], ...]
+    confidence: str
+    languages: tuple[str, ...]
+    formats: tuple[str, ...]
+    max_bytes: int | None
+    resolution: str
+    qps: str
+    price: str

@@ -1,0 +1,67 @@
+"""What a provider is: a pure description of the conversation about an image. It does no I/O and keeps no state of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from imgtag_pipeline.model import Call, Exchange, Facts, Image, Job, Moment, Price, Quota, Reply, Request
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """One API operation with its options and credentials; frozen once built, safe to share, secrets hidden in its `repr`."""
+
+    @property
+    def address(self) -> str:
+        """The name that users write: "viapi/TaggingImage"."""
+        ...
+
+    @property
+    def facts(self) -> Facts:
+        """For people: documentation, limits, scale, price."""
+        ...
+
+    @property
+    def quota(self) -> Quota:
+        """The quota that the main call counts against; `qps` is the vendor's documented default or the caller's share."""
+        ...
+
+    @property
+    def price(self) -> Price | None:
+        """Price of one billable call; None when the vendor's price is unknown."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """The most images that one exchange may be given."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """Exchanges in flight that make sense by default."""
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """The JSON-ready options that change results (address, region, action options): what the tag store keeps apart."""
+        ...
+
+    def key(self, url: str) -> str:
+        """The image's key for a cell value: by default `urls.unsigned_url`."""
+        ...
+
+    def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
+        """The conversation about 1 to `batch_size` images: yields steps, returns one `Answer` or `PermanentError` for each, in order.
+
+        `jobs` holds, by key, tasks that an earlier run submitted and did not finish. A `CallError` that the exchange does not
+        catch is the outcome of all its images (a permanent one of a batch is then asked again one by one).
+        """
+        ...
+
+    def sign(self, request: Request, moment: Moment) -> Request:
+        """The request with its signature, made anew for each attempt."""
+        ...
+
+    def check(self, call: Call, reply: Reply) -> None:
+        """Return for a success; else raise the `CallError` subclass that the vendor's code stands for."""
+        ...
