@@ -83,7 +83,7 @@ class PermanentError(CallError):
 
 
 class FatalError(CallError):
-    """The run cannot go on: bad key, not purchased, arrears. `report` and `partial` are set when it reaches the caller."""
+    """The run cannot go on: bad key, not purchased, arrears. Carries `report` and `partial` when it reaches the caller."""
 
     exit_code = 3
     report: Any = None
@@ -99,7 +99,10 @@ class CredentialsExpiredError(FatalError):
 
 
 class RunStopped(ImgtagError):
-    """The run ended early. `report` is the `RunReport`; `partial` the table so far (every input row), or None for a stream."""
+    """The run ended early.
+
+    `report` is the `RunReport`; `partial` the table so far (every input row), or None for a stream.
+    """
 
     def __init__(self, message: str, *, report: Any = None, partial: Any = None) -> None:
         super().__init__(message)

@@ -44,8 +44,8 @@ class Tag:
     """One thing that was seen in an image.
 
     `confidence` is 0..1 or None where the vendor gives none; `confidence_raw` the vendor's own number; `measure` what
-    a wide table shows where the operation has a measure of its own (share of area, severity); `extra` whatever else the vendor said,
-    as JSON-ready data.
+    a wide table shows where the operation has a measure of its own (share of area, severity); `extra` whatever
+    else the vendor said, as JSON-ready data.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One distinct image: `key` decides what is known, `url` is where it is (may be signed, so it is kept out of `repr`)."""
+    """One distinct image: `key` decides what is known, `url` is where it is (may be signed, so not in `repr`)."""
 
     key: str
     url: str = field(repr=False)
@@ -92,7 +92,8 @@ class Job:
 class Quota:
     """How often one kind of call may be made, as the vendor counts it.
 
-    `key` is what the vendor counts by ("viapi:TaggingImage:cn-shanghai:<account>"), `qps` calls a second, None for no limit.
+    `key` is what the vendor counts by ("viapi:TaggingImage:cn-shanghai:<account>"); `qps` is calls a second,
+    None for no limit.
     """
 
     key: str
@@ -101,7 +102,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request. `url` has no query; `query` and `headers` are decoded pairs. Never shown in `repr`: it may be signed."""
+    """An HTTP request. `url` has no query; `query` and `headers` are decoded pairs. Hidden in `repr`: it may be signed."""
 
     method: str
     url: str = field(repr=False)
@@ -136,8 +137,8 @@ class Moment:
 class Call:
     """Step: make one call. Answered with its `Reply`, or with a `CallError` thrown into the exchange.
 
-    The request is unsigned; the provider signs it at each attempt when `is_signed`. `is_billable` says that it may cost money
-    (then a sent mark is journaled first, and budget is reserved). `wait` is seconds to let pass before it.
+    The request is unsigned; the provider signs it at each attempt when `is_signed`. `is_billable` says that it may
+    cost money (then a sent mark is journaled first, and budget is reserved). `wait` is seconds to let pass before it.
     """
 
     operation: str
@@ -199,8 +200,8 @@ def read(image: Image, *, max_bytes: int, timeout: float = 30.0) -> Generator[St
 class Outcome:
     """What became of one image: the row that is journaled and stored.
 
-    `calls` counts the paid calls sent for it in this exchange and how the vendor bills them; `cost_micro_yuan` is None where the
-    price is unknown.
+    `calls` counts the paid calls sent for it in this exchange, `billed` how the vendor bills them; `cost_micro_yuan`
+    is None where the price is unknown.
     """
 
     key: str
@@ -232,7 +233,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a provider's user wants to know before using it; each field is text or a number with its unit in the name."""
+    """What a provider's user wants to know before using it; numbers have their unit in the name."""
 
     title: str
     docs: str

@@ -67,15 +67,19 @@ SIGNATURE_PARAMETERS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] 
 }
 
 # Names whose value is a secret wherever they stand in a text: query, header, JSON, form.
-_SECRET_NAMES: Final = (
-    "signature|x-oss-signature|x-amz-signature|x-goog-signature|q-signature|sig|ossaccesskeyid|accesskeyid|awsaccesskeyid"
-    "|googleaccessid|accesskeysecret|access_key_secret|access_key_id|secretkey|secret_key|secretid|secret_id|secret|securitytoken"
-    "|security_token|security-token|x-oss-security-token|x-acs-security-token|x-amz-security-token|x-cos-security-token"
-    "|x-oss-credential|x-amz-credential|x-goog-credential|credential|key-pair-id|q-ak|q-key-time|q-sign-time"
-    "|authorization|password|token|policy"
+_SECRET_NAMES: Final = "|".join(
+    (
+        "signature|x-oss-signature|x-amz-signature|x-goog-signature|q-signature|sig",
+        "ossaccesskeyid|accesskeyid|awsaccesskeyid|googleaccessid|access_key_id|secretid|secret_id|q-ak|key-pair-id",
+        "accesskeysecret|access_key_secret|secretkey|secret_key|secret|password|policy|q-key-time|q-sign-time",
+        "securitytoken|security_token|security-token|x-oss-security-token|x-acs-security-token|x-amz-security-token",
+        "x-cos-security-token|x-oss-credential|x-amz-credential|x-goog-credential|credential|authorization|token",
+    )
 )
 _SECRET_PAIR: Final = re.compile(
-    rf"(?i)(?<![\w-])({_SECRET_NAMES})(\"?\s*[=:]\s*|%3D)(\"[^\"]*\"|(?:OSS|OSS4-HMAC-SHA256|ACS3-HMAC-SHA256|Bearer|Basic)\s+[^\n]+|[^\s&\"'<>,;)\]}}]+)"
+    rf"(?i)(?<![\w-])({_SECRET_NAMES})"
+    r"(\"?\s*[=:]\s*|%3D)"
+    r"(\"[^\"]*\"|(?:OSS|OSS4-HMAC-SHA256|ACS3-HMAC-SHA256|Bearer|Basic)\s+[^\n]+|[^\s&\"'<>,;)\]}]+)"
 )
 _USERINFO: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@?#]+@")
 _URL_IN_TEXT: Final = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+")

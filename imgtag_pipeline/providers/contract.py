@@ -1,4 +1,4 @@
-"""What a provider is: a pure description of the conversation about an image. It does no I/O and keeps no state of a run."""
+"""What a provider is: a pure description of the conversation about an image, without I/O and without state of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imgtag_pipeline.model import Call, Exchange, Facts, Image, Job, Moment, Pri
 
 @runtime_checkable
 class Provider(Protocol):
-    """One API operation with its options and credentials; frozen once built, safe to share, secrets hidden in its `repr`."""
+    """One API operation with its options and credentials; frozen, safe to share, secrets hidden in its `repr`."""
 
     @property
     def address(self) -> str:
@@ -24,7 +24,7 @@ class Provider(Protocol):
 
     @property
     def quota(self) -> Quota:
-        """The quota that the main call counts against; `qps` is the vendor's documented default or the caller's share."""
+        """The quota of the main call; `qps` is the vendor's documented default or the caller's share."""
         ...
 
     @property
@@ -43,7 +43,7 @@ class Provider(Protocol):
         ...
 
     def identity(self) -> Mapping[str, Any]:
-        """The JSON-ready options that change results (address, region, action options): what the tag store keeps apart."""
+        """The JSON-ready options that change results (address, action options): what the tag store keeps apart."""
         ...
 
     def key(self, url: str) -> str:
@@ -51,10 +51,12 @@ class Provider(Protocol):
         ...
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
-        """The conversation about 1 to `batch_size` images: yields steps, returns one `Answer` or `PermanentError` for each, in order.
+        """The conversation about 1 to `batch_size` images.
 
-        `jobs` holds, by key, tasks that an earlier run submitted and did not finish. A `CallError` that the exchange does not
-        catch is the outcome of all its images (a permanent one of a batch is then asked again one by one).
+        It yields steps and returns one `Answer` or `PermanentError` for each image, in order.
+
+        `jobs` holds, by key, tasks that an earlier run submitted and did not finish. A `CallError` that the exchange
+        does not catch is the outcome of all its images (after a permanent one, a batch is asked again in halves).
         """
         ...
 
