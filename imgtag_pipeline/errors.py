@@ -83,7 +83,7 @@ class PermanentError(CallError):
 
 
 class FatalError(CallError):
-    """The run cannot go on: bad key, not purchased, arrears. Carries `report` and `partial` when it reaches the caller."""
+    """The run cannot go on: bad key, not purchased, arrears. Reaches the caller with `report` and `partial`."""
 
     exit_code = 3
     report: Any = None

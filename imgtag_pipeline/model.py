@@ -102,7 +102,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request. `url` has no query; `query` and `headers` are decoded pairs. Hidden in `repr`: it may be signed."""
+    """An HTTP request; `url` has no query, `query` and `headers` are decoded pairs. Hidden in `repr`: may be signed."""
 
     method: str
     url: str = field(repr=False)
@@ -221,8 +221,8 @@ class Outcome:
 class Price:
     """Price of one call in micro-yuan (1 yuan = 1,000,000), by calls made in the calendar month.
 
-    `tiers` are (first call number that no longer has this price or None, price). `scheme` "marginal": each call costs the
-    price of the tier it falls in; "whole-month": all calls of the month cost the price of the tier reached.
+    `tiers` are (first call number that no longer has this price or None, price). `scheme` "marginal": each call
+    costs the price of the tier it falls in; "whole-month": all calls of the month cost the price of the tier reached.
     `free_calls` a month are not charged.
     """
 
