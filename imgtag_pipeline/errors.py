@@ -93,6 +93,8 @@ class FatalError(CallError):
 class ClockSkewError(FatalError):
     """The vendor refuses our clock. Corrected once from the reply's `Date` header, fatal after that."""
 
+    server_date: str | None = None
+
 
 class CredentialsExpiredError(FatalError):
     """A temporary credential ran out. Fetched anew once, fatal after that."""

@@ -201,7 +201,8 @@ class Outcome:
     """What became of one image: the row that is journaled and stored.
 
     `calls` counts the paid calls sent for it in this exchange, `billed` how the vendor bills them; `cost_micro_yuan`
-    is None where the price is unknown.
+    is None where the price is unknown. A failure that is not `is_final` (nobody was billed, time ran out) is asked
+    again by the next run.
     """
 
     key: str
@@ -215,6 +216,7 @@ class Outcome:
     billed: Billing = "no"
     cost_micro_yuan: int | None = 0
     attempts: int = 1
+    is_final: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,153 @@
+"""Cuts the caller's rows into windows of distinct images and hands these to the workers, a bounded number ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from imgtag_pipeline.model import Image
+from imgtag_pipeline.urls import unsigned_url
+
+SEEN_FRESH = 1 << 18
+
+
+@dataclass(slots=True, eq=False)
+class Window:
+    """A slice of the caller's rows with its distinct images.
+
+    `index` gives for each row the position of its image in `images`, null where the row has no reference; `urls` the
+    references without signatures. `open` counts the images that have no outcome yet; `is_complete` is set when none is
+    left. `known` are the images seen for the first time that the store could answer; `unanswered` those that the run
+    will not ask about because it is stopping.
+    """
+
+    rows: pa.RecordBatch
+    urls: pa.Array
+    index: pa.Array
+    images: list[Image]
+    open: int = 0
+    is_complete: asyncio.Event = field(default_factory=asyncio.Event)
+    known: set[str] = field(default_factory=set)
+    unanswered: set[str] = field(default_factory=set)
+
+    def settle(self, count: int = 1) -> None:
+        """So many more images have an outcome, or will not get one in this run."""
+        self.open -= count
+        if self.open <= 0:
+            self.is_complete.set()
+
+
+def cut(rows: pa.RecordBatch, references: pa.Array, keys: pa.Array | None, key_of: Callable[[str], str]) -> Window:
+    """The window of these rows. Blank `references` count as none; `keys`, where given, replace the URL as key."""
+    images: dict[str, Image] = {}
+    positions: dict[str, int] = {}
+    index: list[int | None] = []
+    cleaned: list[str | None] = []
+    names = keys.to_pylist() if keys is not None else None
+    for row, text in enumerate(references.to_pylist()):
+        reference = text.strip() if text else ""
+        if not reference:
+            index.append(None)
+            cleaned.append(None)
+            continue
+        named = names[row] if names is not None else None
+        key = str(named) if named is not None else _key(reference, key_of)
+        if key not in positions:
+            positions[key] = len(positions)
+            images[key] = Image(key, reference)
+        index.append(positions[key])
+        cleaned.append(_shown(reference))
+    return Window(rows, pa.array(cleaned, pa.string()), pa.array(index, pa.int64()), list(images.values()))
+
+
+def _key(reference: str, key_of: Callable[[str], str]) -> str:
+    return _shown(reference) if reference.startswith("data:") else key_of(reference)
+
+
+def _shown(reference: str) -> str:
+    if reference.startswith("data:"):
+        return "data:;sha256," + hashlib.sha256(reference.encode("utf-8", "surrogatepass")).hexdigest()
+    return unsigned_url(reference)
+
+
+def slices(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+    """The batches cut so that none has more than `size` rows; empty ones are left out."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, size):
+            yield batch.slice(start, size)
+
+
+class Seen:
+    """The distinct keys so far, at 8 bytes each: 64-bit hashes in sorted arrays, the newest in a set."""
+
+    def __init__(self) -> None:
+        self._sorted = np.empty(0, np.uint64)
+        self._fresh: set[int] = set()
+
+    def first_time(self, keys: Sequence[str]) -> list[bool]:
+        """For each of these distinct keys whether it is new; it is not new any more after that."""
+        hashes = [int.from_bytes(_digest(key), "little") for key in keys]
+        wanted = np.array(hashes, np.uint64)
+        places = np.searchsorted(self._sorted, wanted)
+        old = np.zeros(len(hashes), bool)
+        inside = places < len(self._sorted)
+        old[inside] = self._sorted[places[inside]] == wanted[inside]
+        news = [not was_old and hashed not in self._fresh for was_old, hashed in zip(old, hashes, strict=True)]
+        self._fresh.update(hashes)
+        if len(self._fresh) > SEEN_FRESH:
+            self._sorted = np.union1d(self._sorted, np.fromiter(self._fresh, np.uint64, len(self._fresh)))
+            self._fresh.clear()
+        return news
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """The images that wait for a worker, oldest first. Closed when no more will come."""
+
+    _waiting: deque[Image] = field(default_factory=deque)
+    _wakers: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _is_closed: bool = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, images: Sequence[Image]) -> None:
+        """Add images and wake as many workers."""
+        self._waiting.extend(images)
+        self._wake(len(images))
+
+    def close(self, *, drop: bool = False) -> list[Image]:
+        """No more will be put; with `drop`, what still waits is taken back and returned."""
+        self._is_closed = True
+        dropped = list(self._waiting) if drop else []
+        if drop:
+            self._waiting.clear()
+        self._wake(len(self._wakers))
+        return dropped
+
+    async def take(self, most: int) -> list[Image]:
+        """Up to `most` images, at least one; an empty list when closed and drained."""
+        while not self._waiting:
+            if self._is_closed:
+                return []
+            waker = asyncio.get_running_loop().create_future()
+            self._wakers.append(waker)
+            await waker
+        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+
+    def _wake(self, count: int) -> None:
+        while count > 0 and self._wakers:
+            waker = self._wakers.popleft()
+            if not waker.done():
+                waker.set_result(None)
+                count -= 1

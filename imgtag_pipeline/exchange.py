@@ -1,0 +1,151 @@
+"""Drives one provider conversation to its outcomes: every step is carried out here, every failure becomes a row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import CallError, FatalError, ImgtagError, PermanentError, TransientError
+from imgtag_pipeline.model import (
+    Answer,
+    Call,
+    Compute,
+    Exchange,
+    Image,
+    Job,
+    Outcome,
+    ReadImage,
+    Reply,
+    Result,
+    SaveJob,
+    Step,
+)
+from imgtag_pipeline.report import Spent
+from imgtag_pipeline.urls import redact
+
+log = logging.getLogger("imgtag_pipeline")
+
+
+class Conversational(Protocol):
+    """The part of a provider that this stage needs."""
+
+    def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
+        """The conversation about these images."""
+        ...
+
+
+@dataclass(slots=True)
+class Talker:
+    """Carries conversations out. `read` gives an image's bytes, `call` a reply, `save_job` remembers a task."""
+
+    provider: Conversational
+    call: Callable[[Call, Sequence[str], Spent], Awaitable[Reply]]
+    read: Callable[..., Awaitable[bytes]]
+    save_job: Callable[[str, Job], Awaitable[None]]
+    executor: Executor
+    clock: Clock
+
+    async def outcomes(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> list[Outcome] | None:
+        """One outcome for each image, in order; None when a batch was refused for one bad image and is to be split.
+
+        Raises only what stops the run: `FatalError`, a cap, a broken store.
+        """
+        spent = Spent(self.clock.monotonic())
+        try:
+            results = await self._converse(images, jobs, spent)
+        except FatalError:
+            raise
+        except PermanentError as error:
+            if len(images) > 1:
+                return None
+            results = [error]
+        except CallError as error:
+            results = [error] * len(images)
+        except (ImgtagError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ImgtagError):
+                raise
+            results = [self._bug(error)] * len(images)
+        return [_outcome(image, result, spent, len(images)) for image, result in zip(images, results, strict=True)]
+
+    async def _converse(
+        self, images: Sequence[Image], jobs: Mapping[str, Job], spent: Spent
+    ) -> Sequence[Result | CallError]:
+        exchange = self.provider.exchange(images, jobs)
+        try:
+            step = next(exchange)
+            while True:
+                try:
+                    value = await self._carry_out(step, images, spent)
+                except CallError as error:
+                    if isinstance(error, FatalError):
+                        raise
+                    step = exchange.throw(error)
+                else:
+                    step = exchange.send(value)
+        except StopIteration as done:
+            results: Sequence[Result] = done.value
+        finally:
+            exchange.close()
+        if len(results) != len(images):
+            raise ValueError(f"the exchange returned {len(results)} results for {len(images)} images")
+        return results
+
+    async def _carry_out(self, step: Step, images: Sequence[Image], spent: Spent) -> Any:
+        match step:
+            case Call():
+                return await self.call(step, [image.key for image in images], spent)
+            case ReadImage():
+                return await self.read(step.image.url, max_bytes=step.max_bytes, timeout=step.timeout)
+            case Compute():
+                return await self._compute(step)
+            case SaveJob():
+                await self.save_job(step.image.key, Job(step.job_id, self.clock.now()))
+                return None
+
+    async def _compute(self, step: Compute) -> Any:
+        future = asyncio.get_running_loop().run_in_executor(self.executor, step.function)
+        done, _ = await asyncio.wait([future], timeout=step.timeout)
+        if not done:
+            raise PermanentError(f"tagging took longer than {step.timeout:g} s; raise timeout=", code="ComputeTimeout")
+        return future.result()
+
+    def _bug(self, error: Exception) -> PermanentError:
+        log.error("event=provider_error type=%s detail=%s", type(error).__name__, redact(str(error)))
+        return PermanentError(
+            f"the provider raised {type(error).__name__}: {error}; this is a fault of the provider, not of the image",
+            code="ProviderError",
+        )
+
+
+def _outcome(image: Image, result: Result | CallError, spent: Spent, shared: int) -> Outcome:
+    """The row of one image; an exchange's spending is shared by its images, whole calls on the first."""
+    cost = spent.cost_micro_yuan
+    facts: dict[str, Any] = {
+        "calls": spent.calls,
+        "billed": spent.billed,
+        "cost_micro_yuan": None if cost is None else cost // shared,
+    }
+    if isinstance(result, Answer):
+        return Outcome(
+            image.key,
+            image.url,
+            "ok" if result.tags else "empty",
+            result.tags,
+            request_id=result.request_id,
+            **facts,
+        )
+    return Outcome(
+        image.key,
+        image.url,
+        "failed",
+        error_code=result.code,
+        error=str(result),
+        request_id=result.request_id,
+        is_final=not isinstance(result, TransientError) or spent.billed != "no",
+        **facts,
+    )

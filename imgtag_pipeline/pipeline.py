@@ -1,0 +1,322 @@
+"""The conductor: the only place that knows the order of the stages.
+
+Rows come in as record batches, are cut into windows of distinct images, asked about by a fixed number of workers, and leave
+in the caller's order as windows with their outcomes. Everything between is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from imgtag_pipeline.batcher import Pending, Seen, Window, cut, slices
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import FatalError, ImgtagError, Interrupted
+from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.model import Image, Job, Outcome
+from imgtag_pipeline.report import Progress, Tally
+
+LOOK_AHEAD = 8192
+WINDOWS_AHEAD = 4
+
+
+class Store(Protocol):
+    """What the conductor needs of the tag store."""
+
+    def lookup(self, keys: Sequence[str], *, retry_failed: bool = False) -> Sequence[str | None]:
+        """For each key its status, None where it has to be asked."""
+        ...
+
+    def jobs(self, keys: Sequence[str]) -> Mapping[str, Job]:
+        """Unfinished vendor jobs."""
+        ...
+
+    async def save(self, outcomes: Sequence[Outcome]) -> None:
+        """Journal these outcomes; returns when they are written."""
+        ...
+
+    def take(self, keys: Sequence[str]) -> pa.RecordBatch:
+        """The outcomes of these keys, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A window's rows with the outcomes of its images; `index` maps a row to its outcome, null for a row without an image."""
+
+    rows: pa.RecordBatch
+    urls: pa.Array
+    outcomes: pa.RecordBatch
+    index: pa.Array
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One pass of one input through one provider.
+
+    `stop` may be called from any thread: nothing new is sent, calls in flight may finish within `grace` seconds. After the
+    windows have been read, `stopped` holds the error that ended the run early, or None.
+    """
+
+    store: Store
+    talker: Talker
+    tally: Tally
+    clock: Clock
+    key_of: Callable[[str], str]
+    references: Callable[[pa.RecordBatch], tuple[pa.Array, pa.Array | None]]
+    strip: Callable[[pa.RecordBatch], pa.RecordBatch]
+    concurrency: int
+    batch_size: int = 1
+    window_rows: int = 1024
+    retry_failed: bool = False
+    grace: float = 10.0
+    total_rows: int | None = None
+    observer: Callable[[Progress], None] | None = None
+    stopped: BaseException | None = None
+    _pending: Pending = field(default_factory=Pending)
+    _seen: Seen = field(default_factory=Seen)
+    _in_flight: dict[str, list[Window]] = field(default_factory=dict)
+    _workers: set[asyncio.Task[None]] = field(default_factory=set)
+    _sending: set[asyncio.Task[Any] | None] = field(default_factory=set)
+    _room: asyncio.Event = field(default_factory=asyncio.Event)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "imgtag-rows"))
+    _told: float = float("-inf")
+
+    # --- from outside -------------------------------------------------------------------------------------------
+
+    def is_stopping(self) -> bool:
+        """Whether nothing more may be sent."""
+        return self.stopped is not None
+
+    def on_sending(self, change: int) -> None:
+        """The running task has a call in flight (or an answer on its way to the journal): a stop lets it finish."""
+        task = asyncio.current_task()
+        if change > 0:
+            self._sending.add(task)
+        else:
+            self._sending.discard(task)
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Stop sending, from any thread. A second stop gives the calls in flight no more time."""
+        loop = self._loop
+        if loop is None:
+            self.stopped = self.stopped or error or Interrupted("interrupted before the first call")
+        elif not loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._stop_or_cut, error)
+
+    # --- the flow -----------------------------------------------------------------------------------------------
+
+    async def answered(self, batches: Iterator[pa.RecordBatch]) -> AsyncIterator[Answered]:
+        """The windows in order, each when all its images have an outcome.
+
+        After a stop the remaining rows still come, their images answered from the store or marked as not asked.
+        """
+        self._loop = asyncio.get_running_loop()
+        windows: asyncio.Queue[Window | None] = asyncio.Queue(WINDOWS_AHEAD)
+        self._workers = {asyncio.create_task(self._work(), name="imgtag-worker") for _ in range(self.concurrency)}
+        feeder = asyncio.create_task(self._feed(batches, windows), name="imgtag-feeder")
+        try:
+            while (window := await windows.get()) is not None:
+                await window.is_complete.wait()
+                yield await self._answer(window)
+            await feeder
+            await asyncio.gather(*self._workers)
+            self._tell(is_last=True)
+        finally:
+            await self._wind_up(feeder)
+
+    async def _feed(self, batches: Iterator[pa.RecordBatch], windows: asyncio.Queue[Window | None]) -> None:
+        loop = asyncio.get_running_loop()
+        ahead = slices(batches, LOOK_AHEAD)
+        try:
+            while (rows := await loop.run_in_executor(self._threads, next, ahead, None)) is not None:
+                window = await loop.run_in_executor(self._threads, self._cut, rows)
+                if self._asks(window) <= self.window_rows:
+                    await self._admit(window, windows)
+                    continue
+                for piece in slices(iter([rows]), self.window_rows):
+                    await self._admit(await loop.run_in_executor(self._threads, self._cut, piece), windows)
+        finally:
+            self._pending.close()
+            await windows.put(None)
+
+    def _cut(self, rows: pa.RecordBatch) -> Window:
+        references, keys = self.references(rows)
+        return cut(self.strip(rows), references, keys, self.key_of)
+
+    def _asks(self, window: Window) -> int:
+        return list(self._lookup(window)).count(None)
+
+    def _lookup(self, window: Window) -> Sequence[str | None]:
+        return self.store.lookup([image.key for image in window.images], retry_failed=self.retry_failed)
+
+    async def _admit(self, window: Window, windows: asyncio.Queue[Window | None]) -> None:
+        new: list[Image] = []
+        firsts = self._seen.first_time([image.key for image in window.images])
+        for image, status, is_first in zip(window.images, self._lookup(window), firsts, strict=True):
+            self.tally.images += is_first
+            if waiting := self._in_flight.get(image.key):
+                waiting.append(window)
+                window.open += 1
+            elif status is not None or not is_first:
+                if is_first:
+                    window.known.add(image.key)
+                elif status is None:
+                    window.unanswered.add(image.key)
+            elif self.is_stopping():
+                self.tally.unanswered += 1
+                window.unanswered.add(image.key)
+            else:
+                self._in_flight[image.key] = [window]
+                window.open += 1
+                new.append(image)
+        window.settle(0)
+        self._pending.put(new)
+        await windows.put(window)
+        while len(self._pending) > self.window_rows and not self.is_stopping():
+            self._room.clear()
+            await self._room.wait()
+
+    async def _work(self) -> None:
+        while images := await self._pending.take(self.batch_size):
+            self._room.set()
+            todo = [images]
+            while todo:
+                part = todo.pop()
+                try:
+                    is_split = not await self._ask(part)
+                except BaseException as error:
+                    self._give_up(part)
+                    for rest in todo:
+                        self._give_up(rest)
+                    if isinstance(error, asyncio.CancelledError):
+                        return
+                    self._stop_now(error)
+                    return
+                if is_split:
+                    middle = len(part) // 2
+                    todo += [part[middle:], part[:middle]]
+
+    async def _ask(self, images: Sequence[Image]) -> bool:
+        outcomes = await self.talker.outcomes(images, self.store.jobs([image.key for image in images]))
+        if outcomes is None:
+            return False
+        self.on_sending(1)
+        try:
+            await self.store.save(outcomes)
+        finally:
+            self.on_sending(-1)
+        for outcome in outcomes:
+            self.tally.outcome(outcome)
+            if outcome.billed == "unknown":
+                self.tally.unknown_keys.append(outcome.key)
+            for window in self._in_flight.pop(outcome.key):
+                window.settle()
+        self._tell()
+        return True
+
+    def _give_up(self, images: Sequence[Image]) -> None:
+        for image in images:
+            windows = self._in_flight.pop(image.key, [])
+            self.tally.unanswered += bool(windows)
+            for window in windows:
+                window.unanswered.add(image.key)
+                window.settle()
+
+    # --- the answers --------------------------------------------------------------------------------------------
+
+    async def _answer(self, window: Window) -> Answered:
+        answered = [image.key for image in window.images if image.key not in window.unanswered]
+        outcomes = await asyncio.get_running_loop().run_in_executor(self._threads, self.store.take, answered)
+        self.tally.rows += window.rows.num_rows
+        self.tally.skipped += window.index.null_count
+        if window.known:
+            columns = (outcomes.column("status").to_pylist(), outcomes.column("error_code").to_pylist())
+            for key, status, code in zip(answered, *columns, strict=True):
+                if key in window.known:
+                    self.tally.known_status(status, code)
+        self._tell()
+        if not window.unanswered:
+            return Answered(window.rows, window.urls, outcomes, window.index)
+        return _with_unanswered(window, outcomes)
+
+    def _tell(self, *, is_last: bool = False) -> None:
+        if self.observer is None or (self.clock.monotonic() - self._told < 0.1 and not is_last):
+            return
+        self._told = self.clock.monotonic()
+        tally = self.tally
+        yuan = None if tally.cost_micro_yuan is None else tally.cost_micro_yuan / 1e6
+        failed = sum(tally.failed.values())
+        self.observer(
+            Progress(tally.rows, self.total_rows, tally.images, tally.done, tally.known, failed, tally.calls, yuan)
+        )
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def _stop_or_cut(self, error: BaseException | None) -> None:
+        if self.is_stopping():
+            self._cut_short()
+        else:
+            self._stop_now(error or Interrupted("interrupted; every answer that had arrived is kept"))
+
+    def _stop_now(self, error: BaseException) -> None:
+        if self.stopped is not None:
+            return
+        self.stopped = error
+        self._give_up(self._pending.close(drop=True))
+        self._room.set()
+        for worker in self._workers - self._sending - {asyncio.current_task()}:
+            worker.cancel()
+        asyncio.get_running_loop().call_later(self.grace, self._cut_short)
+
+    def _cut_short(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+
+    async def _wind_up(self, feeder: asyncio.Task[None]) -> None:
+        """Leave nothing running: called at the end, after a failure, and when the reader was dropped half way."""
+        if any(not worker.done() for worker in self._workers):
+            self._stop_now(Interrupted("the result was dropped before its end; every answer that had arrived is kept"))
+        feeder.cancel()
+        await asyncio.gather(feeder, *self._workers, return_exceptions=True)
+        self._threads.shutdown(wait=False)
+
+
+def _with_unanswered(window: Window, outcomes: pa.RecordBatch) -> Answered:
+    """The window with a row for each image that was not asked, behind the outcomes that there are."""
+    missing = [image for image in window.images if image.key in window.unanswered]
+    facts: dict[str, Any] = {
+        "key": [image.key for image in missing],
+        "url": [image.key for image in missing],
+        "status": ["skipped"] * len(missing),
+        "error_code": ["NotAsked"] * len(missing),
+        "error": ["the run stopped before this image was asked; a re-run continues"] * len(missing),
+    }
+    columns = [
+        pa.array(facts[name], kind) if name in facts else pa.nulls(len(missing), kind)
+        for name, kind in zip(outcomes.schema.names, outcomes.schema.types, strict=True)
+    ]
+    filler = pa.RecordBatch.from_arrays(columns, schema=outcomes.schema)
+    joined = pa.Table.from_batches([outcomes, filler]).combine_chunks()
+    place: dict[str, int] = {}
+    for image in window.images:
+        if image.key not in window.unanswered:
+            place[image.key] = len(place)
+    for image in missing:
+        place[image.key] = len(place)
+    moved = pa.array([place[image.key] for image in window.images], pa.int64())
+    batch = joined.to_batches()[0] if joined.num_rows else filler
+    return Answered(window.rows, window.urls, batch, moved.take(window.index))
+
+
+def is_fatal(error: BaseException | None) -> bool:
+    """Whether the vendor, not the caller, ended the run."""
+    return isinstance(error, FatalError) or (isinstance(error, ImgtagError) and error.exit_code == 3)

@@ -1,0 +1,182 @@
+"""What happened in a run: counters while it goes, a plain report at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from imgtag_pipeline.errors import Billing
+from imgtag_pipeline.model import Outcome
+
+LISTED_IMAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The facts of one run, plain data; `to_dict` is what stands in `df.attrs["imgtag"]` and in the Parquet metadata.
+
+    `rows` are the caller's, `images` the distinct ones; `known` were answered by the checkpoint without a call;
+    `ok`, `empty` and `failed` (by code) count images; `skipped` counts rows without a reference; `unanswered` images
+    were not asked because the run stopped. `billed` counts paid calls by how the vendor bills them; `yuan` is None
+    where a price is unknown. `possibly_billed` lists (the first 1,000) images with a call sent and no answer, here or
+    in an earlier run that died. `quota_used_percent` is the share of the quota that the calls used. `stopped` is None
+    or why the run ended early.
+    """
+
+    run: str
+    provider: str
+    started: str
+    elapsed: float
+    rows: int
+    images: int
+    known: int
+    ok: int
+    empty: int
+    failed: Mapping[str, int]
+    skipped: int
+    unanswered: int
+    calls: int
+    billed: Mapping[str, int]
+    yuan: float | None
+    retries: int
+    throttled_seconds: float
+    quota_used_percent: float | None
+    possibly_billed: Sequence[str]
+    possibly_billed_count: int
+    recovered: Mapping[str, Any]
+    checkpoint: str | None
+    stopped: str | None
+    exit_code: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data, one level deep but for `failed`, `billed` and `recovered`."""
+        data = asdict(self)
+        data["failed"] = dict(sorted(self.failed.items()))
+        data["possibly_billed"] = list(self.possibly_billed)
+        return data
+
+    @property
+    def failed_images(self) -> int:
+        """Images that have no tags because something did not work."""
+        return sum(self.failed.values())
+
+    def __str__(self) -> str:
+        """A few aligned lines for a person."""
+        return "\n".join(f"{name:<17} {value}" for name, value in self.lines())
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The report as (name, words), only what there is to say."""
+        money = "unknown price" if self.yuan is None else f"{self.yuan:.4f} yuan"
+        rows = f"{self.rows:,} ({self.images:,} distinct images, {self.skipped:,} rows without one)"
+        lines = [("provider", self.provider), ("rows", rows)]
+        if self.known:
+            lines.append(("already known", f"{self.known:,} (asked before, no call)"))
+        lines.append(("answers", f"{self.ok:,} with tags, {self.empty:,} without, {self.failed_images:,} failed"))
+        lines += [(f"  {code}", f"{count:,}") for code, count in sorted(self.failed.items())]
+        if self.unanswered:
+            lines.append(("not asked", f"{self.unanswered:,} (a re-run continues)"))
+        billed = ", ".join(f"{count:,} {word}" for word, count in self.billed.items() if count) or "none"
+        lines.append(("calls", f"{self.calls:,} ({self.retries:,} retries); billed: {billed}; {money}"))
+        if self.possibly_billed_count:
+            lines.append(("possibly billed", f"{self.possibly_billed_count:,} images were sent and have no answer"))
+        pace = f"{self.elapsed:.1f} s"
+        if self.quota_used_percent is not None:
+            pace += f", {self.quota_used_percent:.0f} % of the quota used"
+        if self.throttled_seconds >= 0.05:
+            pace += f", {self.throttled_seconds:.1f} s throttled"
+        lines.append(("time", pace))
+        dropped = self.recovered.get("bytes_dropped")
+        if dropped:
+            lines.append(("journal", f"{dropped:,} damaged bytes dropped while recovering"))
+        if self.checkpoint:
+            lines.append(("checkpoint", self.checkpoint))
+        if self.stopped:
+            lines.append(("stopped", self.stopped))
+        return lines
+
+
+@dataclass(slots=True)
+class Spent:
+    """What one exchange has used up so far."""
+
+    started: float
+    calls: int = 0
+    retries: int = 0
+    paid_attempts: int = 0
+    billed: Billing = "no"
+    cost_micro_yuan: int | None = 0
+    is_marked: bool = False
+
+    def pay(self, billed: Billing, cost_micro_yuan: int | None) -> None:
+        """Count one billable call; `yes` outranks `unknown` outranks `no`; an unknown price makes the sum unknown."""
+        order = ("no", "unknown", "yes")
+        self.billed = max(self.billed, billed, key=order.index)
+        if billed == "no":
+            return
+        self.paid_attempts += 1
+        known = self.cost_micro_yuan is not None and cost_micro_yuan is not None
+        self.cost_micro_yuan = (self.cost_micro_yuan or 0) + (cost_micro_yuan or 0) if known else None
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counters of a run, written by the pipeline's one event loop only."""
+
+    rows: int = 0
+    images: int = 0
+    known: int = 0
+    ok: int = 0
+    empty: int = 0
+    skipped: int = 0
+    unanswered: int = 0
+    calls: int = 0
+    retries: int = 0
+    cost_micro_yuan: int | None = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    billed: Counter[str] = field(default_factory=lambda: Counter({"yes": 0, "no": 0, "unknown": 0}))
+    unknown_keys: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Images with an outcome, known ones included."""
+        return self.ok + self.empty + sum(self.failed.values())
+
+    def known_status(self, status: str, code: str | None = None) -> None:
+        """Count an image that the store already knew."""
+        self.known += 1
+        self._status(status, code)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Count a fresh outcome."""
+        self._status(outcome.status, outcome.error_code)
+
+    def _status(self, status: str, code: str | None) -> None:
+        if status == "ok":
+            self.ok += 1
+        elif status == "empty":
+            self.empty += 1
+        else:
+            self.failed[code or "Unknown"] += 1
+
+    def paid(self, billed: Billing, cost_micro_yuan: int | None) -> None:
+        """Count one billable call that was sent."""
+        self.billed[billed] += 1
+        if billed != "no":
+            known = self.cost_micro_yuan is not None and cost_micro_yuan is not None
+            self.cost_micro_yuan = (self.cost_micro_yuan or 0) + (cost_micro_yuan or 0) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An event for whoever watches: how far the run is. `total_rows` is None when the input does not say."""
+
+    rows_done: int
+    total_rows: int | None
+    images: int
+    done: int
+    known: int
+    failed: int
+    calls: int
+    yuan: float | None
