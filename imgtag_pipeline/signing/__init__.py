@@ -1,1 +1,1 @@
-"""Part of imgtag_pipeline."""
+"""The vendors' signatures, one file per scheme: pure functions, with time and nonce handed in, that sign and verify."""

@@ -1,0 +1,80 @@
+"""The emulator's own doors under `/_emulator/`: ledger, reset, faults, health, and the pictures of a folder."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from imgtag_pipeline.emulator.faults import FaultPlan, parse_all
+from imgtag_pipeline.emulator.ledger import Ledger
+from imgtag_pipeline.emulator.options import EmulatorOptions
+from imgtag_pipeline.emulator.wire import WireReply, WireRequest
+from imgtag_pipeline.errors import ConfigError
+
+CONTROL: Final = "/_emulator/"
+
+
+class Control:
+    """Answers what a test or a benchmark asks of the emulator itself; nothing here is counted or billed."""
+
+    def __init__(self, options: EmulatorOptions, ledger: Ledger, faults: FaultPlan, reset: Callable[[], None]) -> None:
+        self._options = options
+        self._ledger = ledger
+        self._faults = faults
+        self._reset = reset
+
+    async def answer(self, request: WireRequest) -> WireReply:
+        """One control request."""
+        door = request.path.removeprefix(CONTROL)
+        if door == "health":
+            return _json({"status": "ok", "calls": self._ledger.calls})
+        if door == "ledger":
+            return _json(self._read_ledger(with_entries="entries" in request.query))
+        if door == "reset" and request.method == "POST":
+            self._reset()
+            return _json({"status": "ok"})
+        if door == "faults" and request.method == "POST":
+            return self._set_faults(request.body.decode())
+        if door.startswith("images/"):
+            return self._image(unquote(door.removeprefix("images/")))
+        return _json({"error": f"no such door: {request.method} {CONTROL}{door}"}, status=404)
+
+    def _read_ledger(self, *, with_entries: bool) -> dict[str, Any]:
+        found = self._ledger.summary()
+        if with_entries:
+            found["entries"] = [asdict(entry) for entry in self._ledger]
+        return found
+
+    def _set_faults(self, text: str) -> WireReply:
+        try:
+            faults = parse_all(json.loads(text) if text.startswith("[") else [text])
+        except (ConfigError, ValueError) as error:
+            return _json({"error": str(error)}, status=400)
+        self._faults.set(faults)
+        return _json({"faults": [asdict(fault) for fault in faults]})
+
+    def _image(self, name: str) -> WireReply:
+        data = picture(self._options.images, name)
+        if data is None:
+            return _json({"error": f"no such picture: {name}"}, status=404)
+        return WireReply(200, data, content_type=mimetypes.guess_type(name)[0] or "application/octet-stream")
+
+
+def picture(folder: Path | None, name: str) -> bytes | None:
+    """The bytes of a file inside the folder, None when there is none (also for a name that leads out of it)."""
+    if folder is None:
+        return None
+    root = folder.resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        return None
+    return path.read_bytes()
+
+
+def _json(data: Any, status: int = 200) -> WireReply:
+    return WireReply(status, json.dumps(data, ensure_ascii=False).encode())

@@ -1,0 +1,177 @@
+"""The emulator's core: one loopback server for all families, which counts, throttles, breaks and bills on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from imgtag_pipeline.clock import Clock, SystemClock
+from imgtag_pipeline.emulator.cloud import Cloud
+from imgtag_pipeline.emulator.control import CONTROL, Control
+from imgtag_pipeline.emulator.delivery import drop, page, send, send_broken
+from imgtag_pipeline.emulator.families import all_families
+from imgtag_pipeline.emulator.faults import BEFORE, Fault, FaultPlan, parse_all
+from imgtag_pipeline.emulator.ledger import Entry, Ledger
+from imgtag_pipeline.emulator.options import EmulatorOptions
+from imgtag_pipeline.emulator.quotas import SlidingWindow
+from imgtag_pipeline.emulator.wire import Admission, Family, Refused, WireReply, WireRequest
+
+FAULT_HEADER: Final = "x-emulator-fault"
+
+
+class Emulator:
+    """All gateways on one loopback port, from `start` to `stop`; also an async context manager.
+
+    `ledger` and `faults` may be read and set while it runs (in its own thread); `url` is known after `start`.
+    """
+
+    def __init__(
+        self,
+        options: EmulatorOptions | None = None,
+        *,
+        clock: Clock | None = None,
+        families: Callable[[Cloud], Sequence[Family]] | None = None,
+    ) -> None:
+        self.options = options or EmulatorOptions()
+        self.clock = clock or SystemClock()
+        self.ledger = Ledger(self.options.kept_entries)
+        self.faults = FaultPlan(parse_all(self.options.faults), self.options.seed)
+        self.cloud = Cloud(self.options, self.clock, self.ledger)
+        self._families = tuple((families or all_families)(self.cloud))
+        self._control = Control(self.options, self.ledger, self.faults, self.reset)
+        self._windows: dict[tuple[str, str], SlidingWindow | None] = {}
+        self._runner: web.ServerRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, without a slash at the end."""
+        return self.cloud.url
+
+    async def start(self) -> None:
+        """Listen; raises `OSError` when the port is taken."""
+        server = web.Server(self._handle, access_log=None, auto_decompress=False, max_line_size=1 << 16)
+        self._runner = web.ServerRunner(server)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.options.host, self.options.port, backlog=4096)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self.cloud.url = f"http://{self.options.host}:{port}"
+
+    async def stop(self) -> None:
+        """Stop listening and drop open connections."""
+        await self.cloud.close()
+        if self._runner is not None:
+            await self._runner.shutdown()
+            for connection in self._runner.server.connections if self._runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def __aenter__(self) -> Emulator:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def reset(self) -> None:
+        """Forget the ledger and the running quota windows; faults, objects and jobs stay."""
+        self.ledger.clear()
+        self._windows.clear()
+
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        arrived = self.clock.monotonic()
+        request = await _received(http, arrived, self.options.max_body_bytes)
+        if request.path.startswith(CONTROL):
+            return await send(http, await self._control.answer(request))
+        for family in self._families:
+            if family.matches(request):
+                return await self._serve(http, request, family)
+        return await send(http, page(404, "no gateway here"))
+
+    async def _serve(self, http: web.BaseRequest, request: WireRequest, family: Family) -> web.StreamResponse:
+        """One call at one gateway: who is it, may it now, what goes wrong, the answer, the bill, the delivery."""
+        try:
+            admission = family.admit(request)
+        except Refused as refusal:
+            entry = self.ledger.open(self._epoch(), request.arrived, family.name, Admission("", "refused", (), False))
+            return await self._deliver(http, entry, family.refuse(request, refusal), None)
+        entry = self.ledger.open(self._epoch(), request.arrived, family.name, admission)
+        fault = self.faults.choose(admission, request.headers.get(FAULT_HEADER))
+        if admission.is_limited and not self._is_within_quota(admission, request.arrived):
+            fault = Fault("throttle")
+        if self.options.latency:
+            await self.clock.sleep(self.options.latency)
+        if fault is not None and fault.kind == "reset":
+            self.ledger.close(entry, code="reset", status=0, request_id="", is_billed=False)
+            return drop(http)
+        if fault is not None and fault.kind in BEFORE:
+            return await self._deliver(http, entry, _instead(family, request, fault), None)
+        try:
+            reply = await family.answer(request, admission)
+        except Refused as refusal:
+            reply = family.refuse(request, refusal)
+        return await self._deliver(http, entry, reply, fault)
+
+    async def _deliver(
+        self, http: web.BaseRequest, entry: Entry, reply: WireReply, fault: Fault | None
+    ) -> web.StreamResponse:
+        self.ledger.close(
+            entry, code=reply.code, status=reply.status, request_id=reply.request_id, is_billed=reply.is_billed
+        )
+        if fault is None:
+            response, is_whole = await send(http, reply), True
+        else:
+            response, is_whole = await send_broken(http, reply, fault)
+        if is_whole and http.transport is not None and not http.transport.is_closing():
+            self.ledger.answered(entry)
+        return response
+
+    def _is_within_quota(self, admission: Admission, arrived: float) -> bool:
+        key = (admission.account, admission.action)
+        if key not in self._windows:
+            qps = self.options.action_qps.get(admission.action, self.options.qps)
+            self._windows[key] = None if qps is None else SlidingWindow(qps)
+        window = self._windows[key]
+        return window is None or window.admit(arrived)
+
+    def _epoch(self) -> float:
+        return self.cloud.now().timestamp()
+
+
+def _instead(family: Family, request: WireRequest, fault: Fault) -> WireReply:
+    """What is answered instead of the answer."""
+    if fault.kind == "http":
+        status = int(fault.number(502))
+        return page(status, f"{status} from the gateway")
+    if fault.kind == "html":
+        return page(200, "Please log in")
+    code = fault.argument if fault.kind == "error" else family.common[fault.kind]
+    return family.refuse(request, Refused(code))
+
+
+async def _received(http: web.BaseRequest, arrived: float, max_bytes: int) -> WireRequest:
+    body = b""
+    if http.body_exists:
+        if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
+            http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        chunks = []
+        size = 0
+        async for chunk in http.content.iter_any():
+            size += len(chunk)
+            if size > max_bytes:
+                raise web.HTTPRequestEntityTooLarge(max_size=max_bytes)
+            chunks.append(chunk)
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    path, _, query = http.raw_path.partition("?")
+    headers = http.headers
+    authority = headers.get("Host", "")
+    if not path.startswith("/") and "://" in path:  # a client that takes us for its proxy sends the whole URL
+        rest = path.partition("://")[2]
+        path = "/" + rest.partition("/")[2]
+    name = authority.lower()
+    host = name.rpartition(":")[0] if ":" in name else name
+    return WireRequest(http.method, path, query, headers, body, arrived, host or name, authority)
