@@ -1,7 +1,6 @@
-"""The conductor: the only place that knows the order of the stages.
+"""The moving part of a run: windows of rows in, the same windows with their outcomes out, in the caller's order.
 
-Rows come in as record batches, are cut into windows of distinct images, asked about by a fixed number of workers, and leave
-in the caller's order as windows with their outcomes. Everything between is bounded.
+A fixed number of workers pulls distinct images from one queue; everything between is bounded.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from imgtag_pipeline.batcher import Pending, Seen, Window, cut, slices
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import FatalError, ImgtagError, Interrupted
+from imgtag_pipeline.errors import Interrupted
 from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.model import Image, Job, Outcome
 from imgtag_pipeline.report import Progress, Tally
@@ -48,7 +47,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A window's rows with the outcomes of its images; `index` maps a row to its outcome, null for a row without an image."""
+    """A window's rows with the outcomes of its images; `index` maps a row to its outcome, null where there is none."""
 
     rows: pa.RecordBatch
     urls: pa.Array
@@ -60,8 +59,10 @@ class Answered:
 class Run:
     """One pass of one input through one provider.
 
-    `stop` may be called from any thread: nothing new is sent, calls in flight may finish within `grace` seconds. After the
-    windows have been read, `stopped` holds the error that ended the run early, or None.
+    `stop` may be called from any thread: nothing new is sent, calls in flight may finish within `grace` seconds. After
+    the windows have been read, `stopped` holds the error that ended the run early, or None. With `is_offline`
+    nothing is asked at all. After a stop, a run that `keeps_rows` goes on to the last row, the unanswered ones marked
+    as not asked.
     """
 
     store: Store
@@ -76,6 +77,8 @@ class Run:
     window_rows: int = 1024
     retry_failed: bool = False
     grace: float = 10.0
+    is_offline: bool = False
+    keeps_rows: bool = True
     total_rows: int | None = None
     observer: Callable[[Progress], None] | None = None
     stopped: BaseException | None = None
@@ -85,6 +88,7 @@ class Run:
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
     _sending: set[asyncio.Task[Any] | None] = field(default_factory=set)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
+    _ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
     _loop: asyncio.AbstractEventLoop | None = None
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "imgtag-rows"))
     _told: float = float("-inf")
@@ -115,18 +119,18 @@ class Run:
     # --- the flow -----------------------------------------------------------------------------------------------
 
     async def answered(self, batches: Iterator[pa.RecordBatch]) -> AsyncIterator[Answered]:
-        """The windows in order, each when all its images have an outcome.
-
-        After a stop the remaining rows still come, their images answered from the store or marked as not asked.
-        """
+        """The windows in order, each when all its images have an outcome."""
         self._loop = asyncio.get_running_loop()
-        windows: asyncio.Queue[Window | None] = asyncio.Queue(WINDOWS_AHEAD)
+        windows: asyncio.Queue[Window | None] = asyncio.Queue()
         self._workers = {asyncio.create_task(self._work(), name="imgtag-worker") for _ in range(self.concurrency)}
         feeder = asyncio.create_task(self._feed(batches, windows), name="imgtag-feeder")
         try:
             while (window := await windows.get()) is not None:
                 await window.is_complete.wait()
+                if window.unanswered and not self.keeps_rows:
+                    break
                 yield await self._answer(window)
+                self._ahead.release()
             await feeder
             await asyncio.gather(*self._workers)
             self._tell(is_last=True)
@@ -138,6 +142,8 @@ class Run:
         ahead = slices(batches, LOOK_AHEAD)
         try:
             while (rows := await loop.run_in_executor(self._threads, next, ahead, None)) is not None:
+                if self.is_stopping() and not self.keeps_rows:
+                    break
                 window = await loop.run_in_executor(self._threads, self._cut, rows)
                 if self._asks(window) <= self.window_rows:
                     await self._admit(window, windows)
@@ -146,33 +152,31 @@ class Run:
                     await self._admit(await loop.run_in_executor(self._threads, self._cut, piece), windows)
         finally:
             self._pending.close()
-            await windows.put(None)
+            windows.put_nowait(None)
 
     def _cut(self, rows: pa.RecordBatch) -> Window:
         references, keys = self.references(rows)
         return cut(self.strip(rows), references, keys, self.key_of)
 
     def _asks(self, window: Window) -> int:
-        return list(self._lookup(window)).count(None)
-
-    def _lookup(self, window: Window) -> Sequence[str | None]:
-        return self.store.lookup([image.key for image in window.images], retry_failed=self.retry_failed)
+        keys = [image.key for image in window.images]
+        return 0 if self.is_offline else list(self.store.lookup(keys, retry_failed=self.retry_failed)).count(None)
 
     async def _admit(self, window: Window, windows: asyncio.Queue[Window | None]) -> None:
+        keys = [image.key for image in window.images]
+        known = self.store.lookup(keys)
+        wanted = self.store.lookup(keys, retry_failed=True) if self.retry_failed else known
         new: list[Image] = []
-        firsts = self._seen.first_time([image.key for image in window.images])
-        for image, status, is_first in zip(window.images, self._lookup(window), firsts, strict=True):
+        for place, (image, is_first) in enumerate(zip(window.images, self._seen.first_time(keys), strict=True)):
             self.tally.images += is_first
             if waiting := self._in_flight.get(image.key):
                 waiting.append(window)
                 window.open += 1
-            elif status is not None or not is_first:
+            elif (wanted if is_first else known)[place] is not None:
                 if is_first:
                     window.known.add(image.key)
-                elif status is None:
-                    window.unanswered.add(image.key)
-            elif self.is_stopping():
-                self.tally.unanswered += 1
+            elif self.is_stopping() or self.is_offline or not is_first:
+                self.tally.unanswered += is_first
                 window.unanswered.add(image.key)
             else:
                 self._in_flight[image.key] = [window]
@@ -180,7 +184,8 @@ class Run:
                 new.append(image)
         window.settle(0)
         self._pending.put(new)
-        await windows.put(window)
+        await self._ahead.acquire()
+        windows.put_nowait(window)
         while len(self._pending) > self.window_rows and not self.is_stopping():
             self._room.clear()
             await self._room.wait()
@@ -315,8 +320,3 @@ def _with_unanswered(window: Window, outcomes: pa.RecordBatch) -> Answered:
     moved = pa.array([place[image.key] for image in window.images], pa.int64())
     batch = joined.to_batches()[0] if joined.num_rows else filler
     return Answered(window.rows, window.urls, batch, moved.take(window.index))
-
-
-def is_fatal(error: BaseException | None) -> bool:
-    """Whether the vendor, not the caller, ended the run."""
-    return isinstance(error, FatalError) or (isinstance(error, ImgtagError) and error.exit_code == 3)

@@ -1,0 +1,101 @@
+"""The one bridge from the async core to callers without a loop: a private thread with its own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+AHEAD = 2
+PATIENCE = 2
+
+
+def iterate(items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Callable[[], None]) -> Iterator[T]:
+    """The items of an async generator that runs in a thread of its own, at most two ahead of the reader.
+
+    Works inside a running event loop, and leaves signals to the caller: the first two Ctrl-C call `on_interrupt` and
+    reading goes on to the end, a third one is raised. A reader that is dropped half way closes the generator.
+    """
+    pump = _Pump(items)
+    pump.start()
+    interrupts = 0
+    try:
+        while True:
+            try:
+                kind, value = pump.box.get()
+            except KeyboardInterrupt:
+                interrupts += 1
+                if interrupts > PATIENCE:
+                    raise
+                on_interrupt()
+                continue
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            pump.make_room()
+            yield value
+    finally:
+        pump.close()
+
+
+class _Pump:
+    """The thread that pulls the generator and fills the box."""
+
+    def __init__(self, items: Callable[[], AsyncGenerator[Any, None]]) -> None:
+        self.box: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._items = items
+        self._is_ready = threading.Event()
+        self._is_done = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._room: asyncio.Semaphore | None = None
+
+    def start(self) -> None:
+        threading.Thread(target=self._main, name="imgtag-core", daemon=True).start()
+        self._is_ready.wait()
+
+    def make_room(self) -> None:
+        self._from_outside(lambda: self._room.release() if self._room else None)
+
+    def close(self) -> None:
+        self._from_outside(lambda: self._task.cancel() if self._task else None)
+        self._is_done.wait()
+
+    def _from_outside(self, action: Callable[[], Any]) -> None:
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(action)
+        except RuntimeError:
+            # The loop has ended between the question and the call: there is nothing left to do for it.
+            return
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._pull())
+        except asyncio.CancelledError:
+            self.box.put(("end", None))
+        except BaseException as error:
+            self.box.put(("error", error))
+        else:
+            self.box.put(("end", None))
+        finally:
+            self._is_ready.set()
+            self._is_done.set()
+
+    async def _pull(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._room = asyncio.Semaphore(AHEAD)
+        self._is_ready.set()
+        source = self._items()
+        try:
+            async for item in source:
+                await self._room.acquire()
+                self.box.put(("item", item))
+        finally:
+            await source.aclose()

@@ -1,0 +1,147 @@
+"""What a caller may ask for, checked once when it is said; the same words in Python and on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self, TypedDict
+
+from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.retry import RetryPolicy
+
+Shape = Literal["long", "wide", "nested"]
+SHAPES = ("long", "wide", "nested")
+ERRORS = ("rows", "drop", "raise")
+
+
+class OptionWords(TypedDict, total=False):
+    """The keyword arguments of `label`, `alabel`, `enrich` and `plan`; `Options` says what each means."""
+
+    provider: str | Provider
+    shape: Shape
+    min_confidence: float | None
+    top_k: int | None
+    vocabulary: Sequence[str] | None
+    checkpoint: str | None
+    key: str | None
+    keep: Sequence[str]
+    qps: float | None
+    concurrency: int | None
+    budget: float | None
+    max_calls: int | None
+    price: float | None
+    retry_failed: bool
+    errors: Literal["rows", "drop", "raise"]
+    progress: bool | None
+    storage_options: Mapping[str, Any] | None
+    redis_url: str | None
+    public_only: bool
+    policy: RetryPolicy
+    grace: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a table is labelled.
+
+    provider: address (`"viapi/TaggingImage"`, see `imgtag providers`) or a provider object. Default: local.
+    shape: "long" (a row per tag), "wide" (a column per tag), "nested" (a list per row).
+    min_confidence: show tags of at least this confidence, 0..1; tags without a confidence stay. Only a view.
+    top_k: show at most so many tags per image, best first. Only a view.
+    vocabulary: wide only: the tags that become columns, in this order. Default: the tags seen, most frequent first.
+    checkpoint: the tag store, a folder or fsspec URL; what it knows is not asked again. Default: memory.
+    key: column that identifies an image. Default: the URL without its signature.
+    keep: long only: further columns of yours to carry along.
+    qps: calls a second, your share of the account's quota. Default: the provider's documented quota.
+    concurrency: exchanges in flight. Default: the provider's.
+    budget: yuan that this run may spend at most, reserved before each call.
+    max_calls: paid calls that this run may send at most.
+    price: yuan per call, where the provider's price is unknown.
+    retry_failed: ask again about images that failed for good.
+    errors: "rows" (a failure is a row), "drop" (such rows are left out), "raise" (`RowsFailed` at the end).
+    progress: show a bar on standard error. Default None: when a person looks.
+    storage_options: for fsspec: where images, inputs, outputs and checkpoint need them.
+    redis_url: share quota and caps with other hosts.
+    public_only: refuse to read images by http(s) from addresses that are not public.
+    policy: `RetryPolicy`, how long and how often one image is tried.
+    grace: seconds that calls in flight get after an interrupt.
+    """
+
+    provider: str | Provider = "local"
+    shape: Shape = "long"
+    min_confidence: float | None = None
+    top_k: int | None = None
+    vocabulary: Sequence[str] | None = None
+    checkpoint: str | None = None
+    key: str | None = None
+    keep: Sequence[str] = ()
+    qps: float | None = None
+    concurrency: int | None = None
+    budget: float | None = None
+    max_calls: int | None = None
+    price: float | None = None
+    retry_failed: bool = False
+    errors: Literal["rows", "drop", "raise"] = "rows"
+    progress: bool | None = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    redis_url: str | None = field(default=None, repr=False)
+    public_only: bool = False
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    grace: float = 10.0
+
+    @classmethod
+    def of(cls, words: OptionWords) -> Self:
+        """The checked options; an unknown word is refused with the nearest known one."""
+        known = [item.name for item in fields(cls)]
+        for word in words:
+            if word not in known:
+                near = difflib.get_close_matches(word, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"unknown option {word!r}; allowed: {', '.join(known)}{hint}")
+        return cls(**words)
+
+    def __post_init__(self) -> None:
+        _one_of("shape", self.shape, SHAPES)
+        _one_of("errors", self.errors, ERRORS)
+        _within("min_confidence", self.min_confidence, 0, 1)
+        _within("top_k", self.top_k, 1, None, whole=True)
+        _within("qps", self.qps, 0.001, 100_000)
+        _within("concurrency", self.concurrency, 1, 4096, whole=True)
+        _within("budget", self.budget, 0, None)
+        _within("max_calls", self.max_calls, 0, None, whole=True)
+        _within("price", self.price, 0, None)
+        _within("grace", self.grace, 0, 3600)
+        if isinstance(self.keep, str):
+            object.__setattr__(self, "keep", (self.keep,))
+        if self.vocabulary is not None:
+            self._check_vocabulary()
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", str(self.checkpoint))
+
+    def _check_vocabulary(self) -> None:
+        words = self.vocabulary
+        if self.shape != "wide":
+            raise ConfigError(f"vocabulary is for shape='wide' only, and shape is {self.shape!r}; leave it out")
+        if isinstance(words, str) or not all(isinstance(word, str) and word for word in words or ()):
+            raise ConfigError("vocabulary must be a list of tag names, for example ['cat', 'dog']")
+        if len(set(words or ())) != len(words or ()):
+            raise ConfigError("vocabulary names a tag twice; each tag becomes one column, so name it once")
+        object.__setattr__(self, "vocabulary", tuple(words or ()))
+
+
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+
+
+def _within(name: str, value: object, low: float, high: float | None, *, whole: bool = False) -> None:
+    if value is None:
+        return
+    kind = int if whole else (int, float)
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or not low <= value <= (high if high is not None else float("inf")):  # type: ignore[operator]
+        noun = "a whole number" if whole else "a number"
+        bound = f"from {low:g} to {high:g}" if high is not None else f"of {low:g} or more"
+        raise ConfigError(f"{name} is {value!r}; allowed: {noun} {bound}")
