@@ -2,6 +2,8 @@
 
 from imgtag_pipeline.tagger.colors import COLOR_NAMES
 from imgtag_pipeline.tagger.decode import MAX_PIXELS
+from imgtag_pipeline.tagger.facts import RULES
+from imgtag_pipeline.tagger.sniff import FORMATS
 from imgtag_pipeline.tagger.tagger import VERSION, describe
 
-__all__ = ["COLOR_NAMES", "MAX_PIXELS", "VERSION", "describe"]
+__all__ = ["COLOR_NAMES", "FORMATS", "MAX_PIXELS", "RULES", "VERSION", "describe"]
