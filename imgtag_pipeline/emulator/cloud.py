@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.emulator.ledger import Ledger
 from imgtag_pipeline.emulator.options import Account, EmulatorOptions
+from imgtag_pipeline.emulator.pictures import Pictures
+from imgtag_pipeline.emulator.sights import Sights
 
 
 class Nonces:
@@ -32,16 +34,26 @@ class Nonces:
 class Cloud:
     """The services behind every gateway; a family is built with one and asks it, it keeps no state of its own socket.
 
-    `url` is the emulator's own address ("http://127.0.0.1:8099"), known once it listens.
+    `pictures` are the bytes behind image references, `sights` what is to be seen in them.
     """
 
     def __init__(self, options: EmulatorOptions, clock: Clock, ledger: Ledger) -> None:
         self.options = options
         self.clock = clock
         self.ledger = ledger
-        self.url = ""
         self.nonces = Nonces(2 * options.clock_tolerance)
+        self.pictures = Pictures(options.images)
+        self.sights = Sights(self.pictures, fixtures=options.fixtures, is_synthetic=options.is_synthetic)
         self._by_key_id = {account.key_id: account for account in options.accounts}
+
+    @property
+    def url(self) -> str:
+        """The emulator's own address, without a slash at the end; empty until it listens."""
+        return self.pictures.own_url
+
+    def listens_at(self, url: str) -> None:
+        """The server tells where it listens."""
+        self.pictures.own_url = url
 
     def account(self, key_id: str) -> Account | None:
         """The account of a key id, None when unknown."""
@@ -57,3 +69,5 @@ class Cloud:
 
     async def close(self) -> None:
         """Close what the services opened."""
+        await self.pictures.close()
+        self.sights.close()

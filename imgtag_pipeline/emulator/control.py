@@ -6,13 +6,12 @@ import json
 import mimetypes
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
 from imgtag_pipeline.emulator.faults import FaultPlan, parse_all
 from imgtag_pipeline.emulator.ledger import Ledger
-from imgtag_pipeline.emulator.options import EmulatorOptions
+from imgtag_pipeline.emulator.pictures import Pictures
 from imgtag_pipeline.emulator.wire import WireReply, WireRequest
 from imgtag_pipeline.errors import ConfigError
 
@@ -22,8 +21,8 @@ CONTROL: Final = "/_emulator/"
 class Control:
     """Answers what a test or a benchmark asks of the emulator itself; nothing here is counted or billed."""
 
-    def __init__(self, options: EmulatorOptions, ledger: Ledger, faults: FaultPlan, reset: Callable[[], None]) -> None:
-        self._options = options
+    def __init__(self, pictures: Pictures, ledger: Ledger, faults: FaultPlan, reset: Callable[[], None]) -> None:
+        self._pictures = pictures
         self._ledger = ledger
         self._faults = faults
         self._reset = reset
@@ -59,21 +58,10 @@ class Control:
         return _json({"faults": [asdict(fault) for fault in faults]})
 
     def _image(self, name: str) -> WireReply:
-        data = picture(self._options.images, name)
+        data = self._pictures.read(name)
         if data is None:
             return _json({"error": f"no such picture: {name}"}, status=404)
         return WireReply(200, data, content_type=mimetypes.guess_type(name)[0] or "application/octet-stream")
-
-
-def picture(folder: Path | None, name: str) -> bytes | None:
-    """The bytes of a file inside the folder, None when there is none (also for a name that leads out of it)."""
-    if folder is None:
-        return None
-    root = folder.resolve()
-    path = (root / name).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
-        return None
-    return path.read_bytes()
 
 
 def _json(data: Any, status: int = 200) -> WireReply:

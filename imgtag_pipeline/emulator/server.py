@@ -40,7 +40,7 @@ class Emulator:
         self.faults = FaultPlan(parse_all(self.options.faults), self.options.seed)
         self.cloud = Cloud(self.options, self.clock, self.ledger)
         self._families = tuple((families or all_families)(self.cloud))
-        self._control = Control(self.options, self.ledger, self.faults, self.reset)
+        self._control = Control(self.cloud.pictures, self.ledger, self.faults, self.reset)
         self._windows: dict[tuple[str, str], SlidingWindow | None] = {}
         self._runner: web.ServerRunner | None = None
 
@@ -57,7 +57,7 @@ class Emulator:
         site = web.TCPSite(self._runner, self.options.host, self.options.port, backlog=4096)
         await site.start()
         port = self._runner.addresses[0][1]
-        self.cloud.url = f"http://{self.options.host}:{port}"
+        self.cloud.listens_at(f"http://{self.options.host}:{port}")
 
     async def stop(self) -> None:
         """Stop listening and drop open connections."""
