@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.tagger import sniff
@@ -22,8 +24,9 @@ MAX_PIXELS: Final = 100_000_000
 DETAIL_AREA: Final = 384 * 384  # the normalised size at which sharpness is judged
 COLOR_AREA: Final = 128 * 128  # the size at which colour and tone are judged
 _LARGE_PIXELS: Final = 16_000_000
-_large_decode = threading.Lock()  # so that a pool of threads holds the memory of one large picture, not of eight
-_PLAYING: Final = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # several frames mean pages in the others
+_large = threading.Lock()  # a pool of threads holds one large picture in memory, not eight
+_PLAYING: Final = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # in the others several frames mean pages
+_ORIENTATION: Final = 0x0112  # the EXIF and TIFF tag; 5 to 8 stand on their side
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,12 @@ class Picture:
     are the pixels at about 128x128. Smaller pictures keep their size. `frames` counts to 2 for a GIF.
     """
 
-    format: str
     width: int
     height: int
     frames: int
     detail: Floats
     detail_alpha: Floats
-    rgb: np.ndarray
+    rgb: NDArray[np.uint8]
     alpha: Floats
 
 
@@ -51,9 +53,9 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         return _open(data, name, max_pixels)
     except PermanentError:
         raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, MemoryError and more
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, MemoryError and more
         what = f"{type(error).__name__}: {error}"
-    raise PermanentError(f"the {name} image is torn or damaged ({what[:200]})", code="TornImage")
+    raise PermanentError(f"the {name} image is torn or damaged and cannot be decoded ({what[:200]})", code="TornImage")
 
 
 def _format_of(data: bytes) -> str:
@@ -63,76 +65,83 @@ def _format_of(data: bytes) -> str:
     if name is not None:
         return name
     kind = sniff.unreadable_image(data)
-    readable = ", ".join(sniff.FORMATS)
-    if kind is not None:
-        raise PermanentError(f"this is {kind}; formats that are read: {readable}", code="UnsupportedFormat")
-    raise PermanentError(f"this is {sniff.looks_like(data)}, not an image", code="NotAnImage")
+    if kind is None:
+        raise PermanentError(f"this is {sniff.looks_like(data)}, not an image", code="NotAnImage")
+    message = f"this is {kind}; formats that are read: {', '.join(sniff.FORMATS)}"
+    raise PermanentError(message, code="UnsupportedFormat")
 
 
 def _open(data: bytes, name: str, max_pixels: int) -> Picture:
+    if name == "WEBP":  # its plugin makes room for the canvas when it opens the file
+        _check_pixels(sniff.webp_size(data), max_pixels)
+    image = _plugin(name)(io.BytesIO(data), "")
+    _check_pixels(image.size, max_pixels)
+    frames = _frames(image, name)
+    width, height = image.size
+    if name == "TIFF":
+        width, height = int(image.tag_v2[256]), int(image.tag_v2[257])  # Pillow may have turned the size already
+        turned = image.tag_v2.get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    image.draft(None, _reduced(image.size, DETAIL_AREA))
+    with _large if image.width * image.height > _LARGE_PIXELS else nullcontext():
+        image.load()
+        detail = _normalised(image)
+    if name != "TIFF":
+        turned = _is_turned(image)
+    return _picture((height, width) if turned else (width, height), frames, detail)
+
+
+def _picture(size: tuple[int, int], frames: int, detail: Any) -> Picture:
+    """The measured copies of an RGB or RGBA image of the normalised size."""
     from PIL import Image
 
+    small = np.asarray(detail.resize(_reduced(detail.size, COLOR_AREA), Image.Resampling.BOX))
+    pixels = small.reshape(-1, small.shape[-1])
+    luma = np.asarray(detail.convert("L"), dtype=np.float32)
+    if detail.mode == "RGBA":
+        alpha = pixels[:, 3].astype(np.float32) / np.float32(255)
+        opacity = np.asarray(detail.getchannel("A"), dtype=np.float32) / np.float32(255)
+    else:
+        alpha, opacity = np.ones(len(pixels), dtype=np.float32), np.ones_like(luma)
+    return Picture(*size, frames, luma, opacity, pixels[:, :3], alpha)
+
+
+def _plugin(name: str) -> Any:
+    """The class that opens a format. For JPEG not Pillow's factory, which looks for further pictures and warns."""
+    from PIL import Image, JpegImagePlugin
+
+    if name == "JPEG":
+        return JpegImagePlugin.JpegImageFile
     Image.init()
     if name not in Image.OPEN:
-        message = f"this is a {name} image, which the installed Pillow cannot read"
+        message = f"the installed Pillow cannot read {name}; install a newer one"
         raise PermanentError(message, code="UnsupportedFormat")
-    image = _plugin(Image, name)(io.BytesIO(data), "")
-    width, height = _stored_size(image)
+    return Image.OPEN[name][0]
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         message = f"the image has {width}x{height} pixels; at most {max_pixels:,} are read"
         raise PermanentError(message, code="TooManyPixels")
-    if _orientation(image) >= 5:
-        width, height = height, width
-    frames = _frames(image) if name in _PLAYING else 1
-    image.draft(None, _reduced(image.size, DETAIL_AREA))
-    if image.size[0] * image.size[1] > _LARGE_PIXELS:
-        with _large_decode:
-            detail = _normalised(Image, image)
-    else:
-        detail = _normalised(Image, image)
-    small = detail.resize(_reduced(detail.size, COLOR_AREA), Image.Resampling.BOX)
-    pixels = np.asarray(small).reshape(-1, len(small.getbands()))
-    luma, opacity = _luma(detail)
-    alpha = pixels[:, 3].astype(np.float32) / np.float32(255) if pixels.shape[1] == 4 else _opaque(len(pixels))
-    return Picture(name, width, height, frames, luma, opacity, pixels[:, :3], alpha)
 
 
-def _plugin(pil: Any, name: str) -> Any:
-    """The plugin's class. For JPEG not its factory, which looks for further pictures and warns about bad ones."""
-    if name == "JPEG":
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        return JpegImageFile
-    return pil.OPEN[name][0]
-
-
-def _stored_size(image: Any) -> tuple[int, int]:
-    """Width and height as stored; Pillow has turned a TIFF's already."""
-    width, height = image.size
-    tags = getattr(image, "tag_v2", None)
-    if tags is not None and 256 in tags and 257 in tags:
-        return int(tags[256]), int(tags[257])
-    return width, height
-
-
-def _orientation(image: Any) -> int:
-    """EXIF orientation 1..8; 1 where there is none, or where its EXIF block is damaged."""
+def _is_turned(image: Any) -> bool:
+    """Whether EXIF lays the picture on its side. A damaged EXIF block says nothing, and the pixels are fine."""
     try:
-        value = image.getexif().get(0x0112, 1)
-    except Exception:  # the pixels are fine, only the notes beside them are not
+        return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception:
+        return False
+
+
+def _frames(image: Any, name: str) -> int:
+    """Frames by the header; of a GIF, which has no count, whether there is a second one."""
+    if name not in _PLAYING:
         return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _frames(image: Any) -> int:
-    """Frames by the header; for a GIF, which has no count, whether there is a second one."""
-    if image.format == "GIF":
-        return 2 if image.is_animated else 1
-    return int(getattr(image, "n_frames", 1))
+    return 1 + bool(image.is_animated) if name == "GIF" else int(getattr(image, "n_frames", 1))
 
 
 def _reduced(size: tuple[int, int], area: int) -> tuple[int, int]:
-    """The size with the same shape and at most about that area; never larger, never nothing."""
+    """The size with the same shape and about that area; never larger, never nothing."""
     width, height = size
     scale = (area / (width * height)) ** 0.5
     if scale >= 1:
@@ -140,26 +149,23 @@ def _reduced(size: tuple[int, int], area: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _normalised(pil: Any, image: Any) -> Any:
-    """The first frame decoded, as L, RGB or RGBA, at the detail size."""
-    image.load()
-    image = _eight_bit(pil, image)
-    return image.resize(_reduced(image.size, DETAIL_AREA), pil.Resampling.HAMMING, reducing_gap=3.0)
+def _normalised(image: Any) -> Any:
+    """A decoded image as RGB or RGBA with 8 bits a channel, at the detail size."""
+    from PIL import Image
 
-
-def _eight_bit(pil: Any, image: Any) -> Any:
-    """Any mode as RGB or RGBA with 8 bits a channel."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return pil.fromarray(_stretched(np.asarray(image)), "L").convert("RGB")
-    has_alpha = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    if has_alpha and image.mode in ("La", "RGBa"):
-        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-    wanted = "RGBA" if has_alpha else "RGB"
-    return image if image.mode == wanted else image.convert(wanted)
+        image = Image.fromarray(_stretched(np.asarray(image)))
+    elif "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
+        image = image.convert("LA") if image.mode == "La" else image
+        image = image.convert("RGBA")
+    elif image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    image = image.resize(_reduced(image.size, DETAIL_AREA), Image.Resampling.HAMMING, reducing_gap=3.0)
+    return image.convert("RGB") if image.mode == "L" else image
 
 
-def _stretched(values: np.ndarray) -> np.ndarray:
-    """Deep or floating grey values as 0..255: by 16 bits, by 8 bits or by 0..1, whichever range they keep to."""
+def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Deep or floating grey values as 0..255: by 16 bits, 8 bits or 0..1, whichever range they keep to."""
     if values.dtype == np.uint16:
         return (values >> 8).astype(np.uint8)
     grey = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -167,16 +173,4 @@ def _stretched(values: np.ndarray) -> np.ndarray:
     for top in (1.0, 255.0, 65535.0):
         if lowest >= 0 and highest <= top:
             return (grey * (255.0 / top)).astype(np.uint8)
-    return ((grey - lowest) * (255.0 / (highest - lowest))).astype(np.uint8)
-
-
-def _opaque(count: int) -> Floats:
-    return np.ones(count, dtype=np.float32)
-
-
-def _luma(image: Any) -> tuple[Floats, Floats]:
-    """Rec. 601 luma, and opacity 0..1, of an RGB or RGBA image."""
-    luma = np.asarray(image.convert("L"), dtype=np.float32)
-    if image.mode != "RGBA":
-        return luma, np.ones_like(luma)
-    return luma, np.asarray(image.getchannel("A"), dtype=np.float32) / np.float32(255)
+    return ((grey - lowest) * (255.0 / max(highest - lowest, 1e-6))).astype(np.uint8)

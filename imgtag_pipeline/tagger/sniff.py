@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 # Read here, by Pillow's name. Formats without a signature (TGA) and those that run programs (EPS) are left out.
-FORMATS: Final = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "ICO", "JPEG2000")
+FORMATS: Final = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000")
 
 _SIGNATURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -17,7 +17,6 @@ _SIGNATURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"MM\x00*", "TIFF"),
     (b"II+\x00", "TIFF"),
     (b"MM\x00+", "TIFF"),
-    (b"\x00\x00\x01\x00", "ICO"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
 )
@@ -26,6 +25,7 @@ _HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"m
 
 # Images, but none that Pillow alone can read.
 _UNREADABLE: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"\x00\x00\x01\x00", "an icon file (ICO)"),
     (b"8BPS", "a Photoshop document"),
     (b"%!PS", "PostScript"),
     (b"\xc5\xd0\xd3\xc6", "PostScript"),
@@ -53,6 +53,19 @@ def image_format(data: bytes) -> str | None:
     if data[4:8] == b"ftyp" and _brands(data).intersection(_AVIF_BRANDS):
         return "AVIF"
     return None
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a WebP's canvas, from its first chunk; (0, 0) where it is torn off."""
+    kind, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        return 0, 0
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
 
 
 def unreadable_image(data: bytes) -> str | None:
