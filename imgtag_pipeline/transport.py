@@ -1,0 +1,234 @@
+"""HTTP, the only home of aiohttp's client: sends a signed request, downloads an image, says what a failure may have cost.
+
+aiohttp's exceptions show signed URLs and headers. They are turned into our own inside a frame that then ends, so that
+they are neither cause nor context nor traceback of what leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote
+
+from imgtag_pipeline.errors import CallError, PermanentError, TransientError
+from imgtag_pipeline.inflate import BadEncoding, Body, TooLarge
+from imgtag_pipeline.model import Pairs, Reply, Request
+from imgtag_pipeline.urls import ascii_url
+
+if TYPE_CHECKING:
+    import aiohttp
+    import yarl
+
+USER_AGENT: Final = "imgtag_pipeline"
+MAX_REDIRECTS: Final = 5
+_BODY_AS_FILE: Final = 512 << 10  # larger bodies are written in pieces, so that they do not hold the loop
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one request came: once a connection is there, the request may have been read by the server."""
+
+    is_sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What one request may take."""
+
+    timeout: float
+    max_bytes: int
+    wants_body: Callable[[int], bool]
+
+
+class Transport:
+    """One pool of connections; an async context manager.
+
+    Nothing is retried and no redirect is followed by itself, no cookie is kept, and no proxy is taken from the
+    environment.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int = 64,
+        connect_timeout: float = 10.0,
+        public_only: bool = False,
+        user_agent: str = USER_AGENT,
+    ) -> None:
+        self._connections = connections
+        self._connect_timeout = connect_timeout
+        self._user_agent = user_agent
+        self._calls: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._calls = self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._calls = self._calls, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        async def mark_sent(_session: Any, context: Any, _params: Any) -> None:
+            context.trace_request_ctx.is_sent = True
+
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(mark_sent)
+        trace.on_connection_reuseconn.append(mark_sent)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout),
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            trace_configs=[trace],
+        )
+        # aiohttp sends an idempotent request a second time by itself when a kept connection was closed: that could be
+        # paid twice and would repeat the nonce.
+        session._retry_connection = False
+        return session
+
+    async def send(self, request: Request, *, timeout: float, max_bytes: int) -> Reply:
+        """Send once and return the complete reply, whatever its status.
+
+        Raises a `CallError` whose `billing` is "no" when the request cannot have been read, else "unknown".
+        `max_bytes` caps the decompressed body, `timeout` the whole time.
+        """
+        session = self._calls
+        if session is None:
+            raise RuntimeError("the transport is not open; use `async with Transport() as transport`")
+        limits = _Limits(timeout, max_bytes, wants_body=lambda status: True)
+        outcome = await _exchange(session, request, self._headers(request.headers), limits)
+        if isinstance(outcome, Reply):
+            return outcome
+        raise outcome
+
+    def _headers(self, given: Pairs) -> Pairs:
+        names = {name.lower() for name, _ in given}
+        ours = (("Accept-Encoding", "gzip, deflate"), ("User-Agent", self._user_agent))
+        return given + tuple(pair for pair in ours if pair[0].lower() not in names)
+
+
+def _wire_url(request: Request) -> yarl.URL:
+    """The URL as it is sent: the query escaped exactly once, all but A-Z a-z 0-9 - _ . ~."""
+    import yarl
+
+    text = ascii_url(request.url)
+    if request.query:
+        query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in request.query)
+        text += ("&" if "?" in text else "?") + query
+    url = yarl.URL(text, encoded=True)
+    if url.scheme not in ("http", "https") or not url.raw_host:
+        raise ValueError("not an http or https URL")
+    _ = url.port  # raises for a port that is none
+    return url
+
+
+async def _exchange(
+    session: aiohttp.ClientSession, request: Request, headers: Pairs, limits: _Limits
+) -> Reply | CallError | asyncio.CancelledError:
+    """The reply, or the error to raise: returned, so that no frame or exception of aiohttp hangs on it."""
+    progress = _Progress()
+    host = "the server"
+    try:
+        url = _wire_url(request)
+        host = f"{url.raw_host}:{url.port}"
+        body = io.BytesIO(request.body) if len(request.body) > _BODY_AS_FILE else request.body or None
+        async with (
+            asyncio.timeout(limits.timeout),
+            session.request(
+                request.method, url, headers=headers, data=body, allow_redirects=False, trace_request_ctx=progress
+            ) as response,
+        ):
+            try:
+                content = await _read(response, limits)
+            except BaseException:
+                response.close()
+                raise
+            return Reply(response.status, _reply_headers(response), content)
+    except asyncio.CancelledError:
+        return asyncio.CancelledError()
+    except Exception as error:  # every one of them may hold the signed URL, so none may pass
+        return _failure(error, host, progress.is_sent, limits)
+
+
+async def _read(response: aiohttp.ClientResponse, limits: _Limits) -> bytes:
+    if not limits.wants_body(response.status):
+        response.close()
+        return b""
+    body = Body(response.headers.get("Content-Encoding", ""), limits.max_bytes)
+    announced = response.content_length
+    if announced is not None and announced > limits.max_bytes and "Content-Encoding" not in response.headers:
+        raise TooLarge
+    async for piece in response.content.iter_any():
+        body.feed(piece)
+    return body.finish()
+
+
+def _reply_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in response.headers.items():
+        if not value.isascii():  # aiohttp keeps undecodable bytes as surrogates, which no file or table accepts
+            value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return headers
+
+
+def _failure(error: Exception, host: str, is_sent: bool, limits: _Limits) -> CallError:
+    if isinstance(error, TooLarge):
+        return PermanentError(
+            f"the reply of {host} is larger than the {limits.max_bytes} bytes allowed",
+            code="ReplyTooLarge",
+            billing="unknown",
+        )
+    if is_sent:
+        code, what = _reason_after_sending(error, limits)
+        return TransientError(f"no complete reply from {host}: {what}", code=code, billing="unknown")
+    if isinstance(error, ValueError):
+        return PermanentError(
+            f"the request to {host} cannot be sent: its URL or a header is malformed", code="BadRequest"
+        )
+    code, what = _reason_before_sending(error)
+    return TransientError(f"no connection to {host}: {what}", code=code)
+
+
+def _reason_after_sending(error: Exception, limits: _Limits) -> tuple[str, str]:
+    import aiohttp
+
+    if isinstance(error, TimeoutError):
+        return "ReadTimeout", f"nothing complete within {limits.timeout:g} s"
+    if isinstance(error, BadEncoding):
+        return "BadEncoding", str(error)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "BodyCut", "the body stopped before its announced end"
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return "ConnectionReset", "the connection was closed"
+    return "BadReply", "the answer is not valid HTTP"
+
+
+def _reason_before_sending(error: Exception) -> tuple[str, str]:
+    import aiohttp
+
+    if isinstance(error, TimeoutError):
+        return "ConnectTimeout", "not connected in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "DnsError", "the name was not resolved"
+    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)):
+        return "TlsError", "the TLS handshake failed"
+    if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+        return "ConnectionRefused", "refused"
+    name = errno.errorcode.get(error.errno or 0, "closed") if isinstance(error, OSError) else type(error).__name__
+    return "ConnectionFailed", name
