@@ -1,0 +1,68 @@
+"""How late may a call have reached the server? Answered from the round trips seen: what turns a log of sends into a
+promise about arrivals (`limiter` frees a slot a window after the latest moment at which the call can have arrived).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+GRAIN = 0.0002  # clock grain and rounding, on top of every allowance
+LONGEST = 1.5  # a request that takes longer than this to arrive (a lost SYN takes 1 s) is beyond what is promised
+_KEPT = 128
+_WARM_ENOUGH = 3
+_MEAN_GIVEN_AWAY = 0.005  # of a window: what allowances may cost on average before the usual spread counts as the
+_SPREAD_MARGIN = 0.003  # server's own working time, which delays no arrival; then this much stays for the network
+
+
+class RoundTrips:
+    """Turns a round trip into the latest arrival: `sent + one way + allowance`.
+
+    Until a few calls have gone over connections that were open already, a call may have arrived as late as its reply.
+    After that, at most `rtt - smallest rtt` late. Where round trips are spread so widely that this would cost more
+    than half a percent of the quota, the usual spread is taken for the server's working time, and only what is
+    longer than usual counts.
+    """
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_KEPT)
+        self._first_reply: float | None = None
+        self._warm = 0
+        self._base = 0.0
+        self._margin = GRAIN
+        self._typical = LONGEST
+        self._longest = 0.0
+
+    def add(self, sent: float, replied: float) -> None:
+        """A call sent at `sent` was answered at `replied`."""
+        if self._first_reply is None or replied < self._first_reply:
+            self._first_reply = replied
+        if sent < self._first_reply:
+            return  # probably opened its own connection: says nothing about the shortest way
+        self._warm += 1
+        rtt = replied - sent
+        self._recent.append(rtt)
+        self._longest = max(self._longest, rtt)
+        if rtt < self._base or self._warm <= 2 * _WARM_ENOUGH or self._warm % 8 == 0:
+            self._learn()
+
+    def allowance(self, rtt: float) -> float:
+        """How much later than the quickest one a call with this round trip may have arrived."""
+        return min(LONGEST, max(0.0, rtt - self._base) + self._margin)
+
+    def unanswered(self, window: float) -> float:
+        """The allowance for a call without an answer yet: the longest, unless answers always take over a window."""
+        return self._typical if self._longest >= window else LONGEST
+
+    def _learn(self) -> None:
+        if self._warm < _WARM_ENOUGH:
+            return
+        trips = sorted(self._recent)
+        self._longest = trips[-1]
+        self._base, self._margin = trips[0], GRAIN
+        over, most = 0.0, _MEAN_GIVEN_AWAY * len(trips)
+        for rank in range(len(trips) - 1, 0, -1):  # lower the base from the longest trip while that is affordable
+            over += (trips[rank] - trips[rank - 1]) * (len(trips) - rank)
+            if over > most:
+                self._base, self._margin = trips[rank], _SPREAD_MARGIN
+                break
+        self._typical = self.allowance(trips[len(trips) // 2])
