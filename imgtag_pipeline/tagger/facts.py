@@ -52,9 +52,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("greyscale", "colorfulness", 5.0, 1.0),
     Rule("muted", "colorfulness", 30.0, 15.0),
     Rule("vivid", "colorfulness", 59.0, 82.0),
-    # standard deviation of the Laplacian over that of luma in the crispest tiles
+    # how abrupt the edges are in the crispest tenth, see `measures.sharpness`
     Rule("blurred", "sharpness", 0.35, 0.20),
-    Rule("sharp", "sharpness", 0.70, 1.20),
+    Rule("sharp", "sharpness", 0.80, 1.30),
     # share of the area that is see-through
     Rule("transparent", "transparency", 0.01, 0.10),
     # frames, more than one; a GIF's are counted to 2 only

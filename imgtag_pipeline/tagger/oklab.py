@@ -29,6 +29,8 @@ _LMS_TO_LAB: Final = np.array(
 )
 _TO_LMS: Final[Floats] = _RGB_TO_LMS.T.astype(np.float32)
 _TO_LAB: Final[Floats] = _LMS_TO_LAB.T.astype(np.float32)
+_FROM_LAB: Final = np.linalg.inv(_LMS_TO_LAB)
+_FROM_LMS: Final = np.linalg.inv(_RGB_TO_LMS)
 
 
 def from_rgb(rgb: NDArray[np.uint8]) -> Floats:
@@ -39,8 +41,8 @@ def from_rgb(rgb: NDArray[np.uint8]) -> Floats:
 
 def to_hex(lab: NDArray[np.floating]) -> str:
     """One OKLab colour as "RRGGBB", clipped to what sRGB can show."""
-    lms = (np.linalg.inv(_LMS_TO_LAB) @ np.asarray(lab, dtype=np.float64)) ** 3
-    linear = np.clip(np.linalg.inv(_RGB_TO_LMS) @ lms, 0.0, 1.0)
+    lms = (_FROM_LAB @ np.asarray(lab, dtype=np.float64)) ** 3
+    linear = np.clip(_FROM_LMS @ lms, 0.0, 1.0)
     srgb = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
     red, green, blue = (int(level) for level in np.rint(srgb * 255))
     return f"{red:02X}{green:02X}{blue:02X}"
