@@ -45,6 +45,12 @@ class StoreError(ImgtagError):
     exit_code = 3
 
 
+class OutputError(ImgtagError):
+    """The output cannot be written (disk full, permission, network); what was begun there is taken away again."""
+
+    exit_code = 3
+
+
 class CallError(ImgtagError):
     """One call did not give an answer.
 

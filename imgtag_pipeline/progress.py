@@ -30,7 +30,7 @@ class Bar:
         if not self._is_shown:
             return
         if self._bar is None:
-            from tqdm.auto import tqdm
+            from tqdm import tqdm
 
             self._bar = tqdm(total=event.total_rows, desc=self._title, unit=" rows", file=sys.stderr)
         self._bar.total = event.total_rows

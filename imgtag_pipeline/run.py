@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -118,7 +118,7 @@ class Run:
 
     # --- the flow -----------------------------------------------------------------------------------------------
 
-    async def answered(self, batches: Iterator[pa.RecordBatch]) -> AsyncIterator[Answered]:
+    async def answered(self, batches: Iterator[pa.RecordBatch]) -> AsyncGenerator[Answered, None]:
         """The windows in order, each when all its images have an outcome."""
         self._loop = asyncio.get_running_loop()
         windows: asyncio.Queue[Window | None] = asyncio.Queue()

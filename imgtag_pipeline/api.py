@@ -1,0 +1,152 @@
+"""The verbs: `plan` (what would it take), `label` (table in, table out), `enrich` (files in, files out)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack
+
+import pyarrow as pa
+
+from imgtag_pipeline import bridge, providers
+from imgtag_pipeline.errors import ConfigError, RowsFailed
+from imgtag_pipeline.options import Options, OptionWords
+from imgtag_pipeline.pipeline import Pipeline
+from imgtag_pipeline.plan import Plan, make_plan
+from imgtag_pipeline.progress import Bar
+from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.report import RunReport
+from imgtag_pipeline.sink import attach_report, give_back
+from imgtag_pipeline.sink_files import FileSink
+from imgtag_pipeline.source import Source, open_source
+from imgtag_pipeline.source_files import open_files
+
+
+def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
+    """The table's images with their tags, as the kind of table that was given.
+
+    `table`: pandas DataFrame or Series, pyarrow Table, RecordBatch, RecordBatchReader, Dataset, Polars, DuckDB,
+    anything with `__arrow_c_stream__`; a reader or Dataset comes back as a lazy, streaming reader. `col`: the column
+    of image references (default `url`, or the only column): paths, http(s) or any fsspec URL. The other words are
+    those of `Options`.
+
+    Every input row appears in the result, in the caller's order and with the caller's index; a failure is a row. The
+    report is at `df.attrs["imgtag"]`, or under the metadata key `imgtag` of a pyarrow Table. Works inside a running
+    event loop.
+
+    Raises `ConfigError` for the caller's mistakes (before any call), `FatalError` for a refusal that concerns every
+    image, `CapReached`, `Interrupted` (a `KeyboardInterrupt`): these carry `.report` and `.partial`, the table so far.
+    """
+    pipeline = _pipeline(open_source(table), col, words)
+    if pipeline.source.is_lazy:
+        return give_back(pipeline.source, pipeline.schema, _lazily(pipeline), shape=pipeline.options.shape)
+    with Bar(pipeline.options.progress, pipeline.provider.address) as bar:
+        pipeline.observer = bar
+        batches = list(bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop))
+    return _finished(pipeline, batches)
+
+
+async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
+    """`label` for callers that own an event loop. A reader comes back complete, as a pyarrow Table.
+
+    When the call is cancelled, the calls in flight get their grace time and every answer that arrived is kept.
+    """
+    pipeline = _pipeline(open_source(table), col, words)
+    with Bar(pipeline.options.progress, pipeline.provider.address) as bar:
+        pipeline.observer = bar
+        async with contextlib.aclosing(pipeline.batches()) as running:
+            batches = [batch async for batch in running]
+    return _finished(pipeline, batches)
+
+
+def enrich(
+    source: str,
+    out: str,
+    *,
+    col: str | None = None,
+    overwrite: bool = False,
+    limit: int | None = None,
+    **words: Unpack[OptionWords],
+) -> RunReport:
+    """Files in, files out, larger than memory; gives back the report.
+
+    `source`: Parquet, CSV or JSON lines; one file, a glob or a dataset folder, local or any fsspec URL. `out`: a file
+    whose suffix says the format, or a folder for a Parquet dataset; written whole or not at all, never over something
+    that exists unless `overwrite`. `limit`: only the first so many rows. The other words are those of `Options`.
+
+    Raises what `label` raises; after any of these nothing stands at `out`, and a re-run with the same checkpoint
+    continues.
+    """
+    options = Options.of(words)
+    files = open_files(source, storage_options=options.storage_options)
+    if limit is not None:
+        files = _limited(files, limit)
+    pipeline = _pipeline(files, col, words, keeps_rows=False)
+    with FileSink(out, overwrite=overwrite, storage_options=options.storage_options) as sink:
+        with Bar(options.progress, pipeline.provider.address) as bar:
+            pipeline.observer = bar
+            for batch in bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop):
+                sink.write(batch)
+        error = pipeline.error()
+        if error is not None and not isinstance(error, RowsFailed):
+            raise error
+        report = _report(pipeline)
+        sink.finish(pipeline.schema, report.to_dict())
+    if error is not None:
+        raise error
+    return report
+
+
+def plan(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Plan:
+    """What would it take: distinct, known, impossible and payable images, calls, yuan, finish time. No call is made.
+
+    `table` is anything that `label` takes, or a path or glob as for `enrich`.
+    """
+    options = Options.of(words)
+    source = (
+        open_files(table, storage_options=options.storage_options) if isinstance(table, str) else open_source(table)
+    )
+    return make_plan(source, source.resolve(col), options, _provider(options.provider))
+
+
+def _limited(files: Source, rows: int) -> Source:
+    raise ConfigError(f"limit={rows} is not possible for {files.kind}")
+
+
+def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows: bool = True) -> Pipeline:
+    options = Options.of(words)
+    return Pipeline(
+        source,
+        source.resolve(col),
+        options,
+        _provider(options.provider),
+        keeps_rows=keeps_rows and not source.is_lazy,
+    )
+
+
+def _provider(provider: str | Provider) -> Provider:
+    return providers.get(provider) if isinstance(provider, str) else provider
+
+
+def _finished(pipeline: Pipeline, batches: Sequence[pa.RecordBatch]) -> Any:
+    schema = batches[0].schema if batches else pipeline.schema
+    shape, keep = pipeline.options.shape, pipeline.kept_names
+    table = give_back(pipeline.source, schema, batches, shape=shape, keep=keep)
+    table = attach_report(table, _report(pipeline).to_dict())
+    error = pipeline.error(table)
+    if error is not None:
+        raise error
+    return table
+
+
+def _lazily(pipeline: Pipeline) -> Iterator[pa.RecordBatch]:
+    yield from bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop)
+    error = pipeline.error()
+    if error is not None:
+        raise error
+
+
+def _report(pipeline: Pipeline) -> RunReport:
+    if pipeline.report is None:
+        raise RuntimeError("the run has not ended, so there is no report yet")
+    return pipeline.report

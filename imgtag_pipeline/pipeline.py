@@ -1,0 +1,335 @@
+"""The conductor: the only place that knows the order of the stages and puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import threading
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imgtag_pipeline import expand, pricing
+from imgtag_pipeline.caps import Purse
+from imgtag_pipeline.checkpoint import TagStore, open_store
+from imgtag_pipeline.clock import Clock, SystemClock
+from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped
+from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.images import ImageReader
+from imgtag_pipeline.limiter import Limiter
+from imgtag_pipeline.model import Price
+from imgtag_pipeline.options import Options
+from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport, Tally
+from imgtag_pipeline.retry import Caller
+from imgtag_pipeline.run import Answered, Run
+from imgtag_pipeline.source import Source, url_column
+from imgtag_pipeline.transport import Transport
+
+log = logging.getLogger("imgtag_pipeline")
+
+COMPUTE_THREADS = 2
+MOST_WINDOW = 1024
+LEAST_WINDOW = 64
+WINDOW_SECONDS = 30
+
+
+@dataclass(slots=True, eq=False)
+class Pipeline:
+    """One labelling of one source, from rows to shaped batches. Iterate `batches()` to its end; then `report` is there.
+
+    `keeps_rows`: after a stop go on to the last row, unanswered images marked as not asked (a table), or end at once
+    (a stream).
+    """
+
+    source: Source
+    column: str
+    options: Options
+    provider: Provider
+    keeps_rows: bool = True
+    observer: Callable[[Progress], None] | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    report: RunReport | None = None
+    stopped: BaseException | None = None
+    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}")
+    _run: Run | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        options = self.options
+        shown = self.kept_names if options.shape == "long" else self.source.names
+        expand.check_columns(shown, shape=options.shape, vocabulary=options.vocabulary)
+        if options.budget is not None and self._price() is None:
+            raise ConfigError(
+                f"the price of {self.provider.address} is not published, so budget= cannot be kept; give price= too"
+            )
+        if options.shape == "wide" and options.vocabulary is None and self.source.is_lazy:
+            raise ConfigError(
+                "a wide stream needs its columns before the first row: give vocabulary=, or pass a table, not a reader"
+            )
+
+    @property
+    def kept_names(self) -> list[str]:
+        """The caller's columns that stand first in a long table: the key, then those to keep."""
+        named = [*([self.options.key] if self.options.key else []), *self.options.keep]
+        return [self.source.resolve(name) for name in dict.fromkeys(named)]
+
+    def _kept(self) -> pa.Schema:
+        return self.source.kept(self.options.shape, self.kept_names)
+
+    def _price(self) -> Price | None:
+        return self.provider.price if self.options.price is None else pricing.flat(self.options.price)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the batches; of a wide table without vocabulary, the schema without tag columns."""
+        if self.options.shape == "long":
+            return expand.long_schema(self._kept())
+        if self.options.shape == "nested":
+            return expand.nested_schema(self._kept())
+        return expand.wide_schema(self._kept(), self.options.vocabulary or ())
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Stop sending, from any thread; a second time, give up the calls in flight as well."""
+        with self._lock:
+            run = self._run
+            if run is None:
+                self.stopped = self.stopped or error or Interrupted("interrupted before the first call")
+        if run is not None:
+            run.stop(error)
+
+    async def batches(self) -> AsyncGenerator[pa.RecordBatch, None]:
+        """The shaped batches in order. What ended the run early is in `stopped` afterwards, not raised."""
+        async with AsyncExitStack() as stack:
+            stages = await _Stages.open(self, stack)
+            try:
+                if self.options.shape == "wide" and self.options.vocabulary is None:
+                    async for batch in self._wide_in_two_passes(stages):
+                        yield batch
+                else:
+                    async with contextlib.aclosing(self._answered(stages)) as answered:
+                        async for window in answered:
+                            yield self._shaped(window, self.options.vocabulary or ())
+            finally:
+                self.stopped = stages.run.stopped
+                await stages.close()
+                self.report = self._reported(stages)
+
+    async def _wide_in_two_passes(self, stages: _Stages) -> AsyncIterator[pa.RecordBatch]:
+        counts: Counter[str] = Counter()
+        view = self._view()
+        async with contextlib.aclosing(self._answered(stages)) as answered:
+            async for window in answered:
+                counts += expand.tag_counts(window.outcomes, view)
+        vocabulary = expand.in_order(counts)
+        second = stages.second_look()
+        async with contextlib.aclosing(second.answered(self._rows())) as again:
+            async for window in again:
+                yield self._shaped(window, vocabulary)
+
+    async def _answered(self, stages: _Stages) -> AsyncGenerator[Answered, None]:
+        with self._lock:
+            self._run = stages.run
+            stages.run.stopped = self.stopped
+        async with contextlib.aclosing(stages.run.answered(self._rows())) as answered:
+            async for window in answered:
+                yield window
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
+        columns = [*self._kept().names, self.column, *([self.options.key] if self.options.key else [])]
+        return self.source.batches(columns)
+
+    def _view(self) -> expand.View:
+        return expand.View(self.options.min_confidence, self.options.top_k)
+
+    def _shaped(self, window: Answered, vocabulary: Sequence[str]) -> pa.RecordBatch:
+        rows, urls, index = window.rows, window.urls, window.index
+        if self.options.errors == "drop":
+            status = pc.fill_null(window.outcomes.column("status").take(index), "skipped")
+            wanted = pc.not_equal(status, "failed")
+            rows, urls, index = rows.filter(wanted), urls.filter(wanted), index.filter(wanted)
+        view = self._view()
+        if self.options.shape == "long":
+            return expand.long(rows, urls, window.outcomes, index, provider=self.provider.address, view=view)
+        if self.options.shape == "nested":
+            return expand.nested(rows, window.outcomes, index, view=view)
+        return expand.wide(rows, window.outcomes, index, vocabulary=vocabulary, view=view)
+
+    def references(self, rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array | None]:
+        """The image references of these rows, and their keys where the caller named a column."""
+        key = self.options.key
+        return url_column(rows, self.column), None if key is None else url_column(rows, key)
+
+    def strip(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Only the columns that the result carries."""
+        return rows.select(self._kept().names)
+
+    def error(self, partial: Any = None) -> BaseException | None:
+        """What the caller is to be told at the end: the error that ended the run, or failures with `errors="raise"`."""
+        error = self.stopped
+        if isinstance(error, RunStopped | FatalError):
+            error.report, error.partial = self.report, partial
+        elif error is None and self.options.errors == "raise" and self.report and self.report.failed_images:
+            codes = ", ".join(f"{code}: {count:,}" for code, count in sorted(self.report.failed.items()))
+            error = RowsFailed(
+                f"{self.report.failed_images:,} images failed ({codes}); see .partial (the table) and .report",
+                report=self.report,
+                partial=partial,
+            )
+        return error
+
+    def _reported(self, stages: _Stages) -> RunReport:
+        tally, store = stages.tally, stages.store
+        unknown = [*store.possibly_billed, *tally.unknown_keys]
+        cost = tally.cost_micro_yuan
+        return RunReport(
+            run=self.run_id,
+            provider=self.provider.address,
+            started=stages.started.isoformat(timespec="seconds"),
+            elapsed=round(self.clock.monotonic() - stages.began, 3),
+            rows=tally.rows,
+            images=tally.images,
+            known=tally.known,
+            ok=tally.ok,
+            empty=tally.empty,
+            failed=dict(tally.failed),
+            skipped=tally.skipped,
+            unanswered=tally.unanswered,
+            calls=tally.calls,
+            billed=dict(tally.billed),
+            yuan=None if cost is None else cost / pricing.MICRO,
+            retries=tally.retries,
+            throttled_seconds=round(stages.limiter.throttled_seconds, 3),
+            quota_used_percent=stages.quota_used_percent(),
+            possibly_billed=unknown[:LISTED_IMAGES],
+            possibly_billed_count=len(unknown),
+            recovered=stages.recovered(),
+            checkpoint=self.options.checkpoint,
+            stopped=None if self.stopped is None else f"{type(self.stopped).__name__}: {self.stopped}",
+            exit_code=_exit_code(self.stopped),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Stages:
+    """The stages of one run, opened together and closed together."""
+
+    pipeline: Pipeline
+    store: TagStore
+    limiter: Limiter
+    run: Run
+    tally: Tally
+    began: float
+    started: datetime
+
+    @classmethod
+    async def open(cls, pipeline: Pipeline, stack: AsyncExitStack) -> _Stages:
+        options, provider, clock = pipeline.options, pipeline.provider, pipeline.clock
+        began, started = clock.monotonic(), clock.now()
+        concurrency = options.concurrency or provider.concurrency
+        store = open_store(
+            options.checkpoint,
+            identity=provider.identity(),
+            run_id=pipeline.run_id,
+            clock=clock,
+            storage_options=options.storage_options,
+        )
+        stack.push_async_callback(store.close)
+        limiter = Limiter(clock=clock, redis_url=options.redis_url)
+        stack.push_async_callback(limiter.aclose)
+        transport = await stack.enter_async_context(
+            Transport(connections=max(concurrency, 16), public_only=options.public_only)
+        )
+        threads = stack.enter_context(ThreadPoolExecutor(COMPUTE_THREADS, "imgtag-compute"))
+        reader = ImageReader(transport.download, storage_options=options.storage_options)
+        tally = Tally()
+        budget = None if options.budget is None else round(options.budget * pricing.MICRO)
+        caller = Caller(
+            provider=provider,
+            send=transport.send,
+            fetch=reader.read,
+            pacer=limiter,
+            purse=Purse(pipeline._price(), options.max_calls, budget),
+            mark_sent=store.mark_sent,
+            clock=clock,
+            policy=options.policy,
+            tally=tally,
+            is_stopping=lambda: run.is_stopping(),
+            on_sending=lambda change: run.on_sending(change),
+            qps=options.qps,
+            share_of=provider.quota.key,
+        )
+        talker = Talker(provider, caller.call, caller.read, store.save_job, threads, clock)
+        run = Run(
+            store=store,
+            talker=talker,
+            tally=tally,
+            clock=clock,
+            key_of=provider.key,
+            references=pipeline.references,
+            strip=pipeline.strip,
+            concurrency=concurrency,
+            batch_size=provider.batch_size,
+            window_rows=_window_rows(options.qps or provider.quota.qps),
+            retry_failed=options.retry_failed,
+            grace=options.grace,
+            keeps_rows=pipeline.keeps_rows,
+            total_rows=pipeline.source.rows,
+            observer=pipeline.observer,
+        )
+        log.info("event=run_start run=%s provider=%s concurrency=%d", pipeline.run_id, provider.address, concurrency)
+        return cls(pipeline, store, limiter, run, tally, began, started)
+
+    def second_look(self) -> Run:
+        """The same rows once more, nothing asked: everything is in the store by now."""
+        first = self.run
+        return Run(
+            store=first.store,
+            talker=first.talker,
+            tally=Tally(),
+            clock=first.clock,
+            key_of=first.key_of,
+            references=first.references,
+            strip=first.strip,
+            concurrency=0,
+            is_offline=True,
+        )
+
+    async def close(self) -> None:
+        """Seal the store while its figures can still be told."""
+        await asyncio.shield(asyncio.ensure_future(self.store.close()))
+
+    def quota_used_percent(self) -> float | None:
+        """The share of the quota that the run's calls used, None where nothing is limited."""
+        used = self.limiter.used(self.pipeline.provider.quota)
+        return None if used is None else round(100 * used, 1)
+
+    def recovered(self) -> dict[str, Any]:
+        """What was found of earlier runs that did not end well."""
+        return dict(self.store.recovered)
+
+
+def _window_rows(qps: float | None) -> int:
+    if qps is None:
+        return MOST_WINDOW
+    return max(LEAST_WINDOW, min(MOST_WINDOW, int(qps * WINDOW_SECONDS)))
+
+
+def _exit_code(stopped: BaseException | None) -> int:
+    if stopped is None:
+        return 0
+    if isinstance(stopped, ImgtagError):
+        return stopped.exit_code
+    return 130 if isinstance(stopped, KeyboardInterrupt | asyncio.CancelledError) else 1

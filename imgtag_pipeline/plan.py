@@ -1,0 +1,157 @@
+"""What a run would take, told before any call is made: images, calls, yuan, finish time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from imgtag_pipeline import pricing
+from imgtag_pipeline.batcher import Seen, cut, slices
+from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.model import Price, Quota
+
+PLAN_ROWS = 8192
+
+
+class Plannable(Protocol):
+    """The part of a provider that a plan needs."""
+
+    @property
+    def address(self) -> str:
+        """The provider's name."""
+        ...
+
+    @property
+    def quota(self) -> Quota:
+        """The quota of the main call."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images per call."""
+        ...
+
+    def key(self, url: str) -> str:
+        """The image's key."""
+        ...
+
+    def precheck(self, url: str) -> PermanentError | None:
+        """Why this image cannot succeed, where that can be told without a call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would it take.
+
+    `rows` are the caller's, `images` the distinct ones, `known` those that the checkpoint answers, `impossible` those
+    that cannot succeed and cost no call, `payable` the rest. `calls` are the paid calls for these; `yuan` what they
+    come to in this calendar month after `billed_before` calls, None where the price is unknown; `seconds` how long
+    they take at `qps`, None where nothing limits them, and `finish` when that is.
+    """
+
+    provider: str
+    rows: int
+    images: int
+    known: int
+    impossible: int
+    payable: int
+    skipped: int
+    calls: int
+    yuan: float | None
+    price: str
+    qps: float | None
+    seconds: float | None
+    finish: str | None
+    billed_before: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """A few aligned lines for a person."""
+        money = "unknown (give price=)" if self.yuan is None else f"{self.yuan:,.4f} yuan ({self.price})"
+        time = "as fast as this machine reads" if self.seconds is None else _duration(self.seconds)
+        pace = "no quota" if self.qps is None else f"{self.qps:g} calls a second"
+        rows = [
+            ("provider", self.provider),
+            ("rows", f"{self.rows:,} ({self.images:,} distinct images, {self.skipped:,} rows without one)"),
+            ("known", f"{self.known:,} (no call)"),
+            ("impossible", f"{self.impossible:,} (no call, a failed row each)"),
+            ("to ask", f"{self.payable:,} images, {self.calls:,} calls"),
+            ("cost", money),
+            ("time", f"{time} at {pace}" + (f", done {self.finish}" if self.finish else "")),
+        ]
+        return "\n".join(f"{name:<11} {value}" for name, value in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the figures rest on besides the rows: the price, the rate, and what this month has been billed already."""
+
+    price: Price | None
+    price_text: str
+    qps: float | None
+    billed_before: int
+    now: datetime
+
+
+def make_plan(
+    rows: Iterator[pa.RecordBatch],
+    references: Callable[[pa.RecordBatch], tuple[pa.Array, pa.Array | None]],
+    lookup: Callable[[Sequence[str]], Sequence[str | None]],
+    provider: Plannable,
+    basis: Basis,
+) -> Plan:
+    """Count the rows and say what asking about the unknown images would take."""
+    seen = Seen()
+    counts = dict.fromkeys(("rows", "images", "known", "impossible", "payable", "skipped"), 0)
+    for batch in slices(rows, PLAN_ROWS):
+        window = cut(batch, *references(batch), provider.key)
+        counts["rows"] += batch.num_rows
+        counts["skipped"] += window.index.null_count
+        keys = [image.key for image in window.images]
+        for image, status, is_first in zip(window.images, lookup(keys), seen.first_time(keys), strict=True):
+            if not is_first:
+                continue
+            counts["images"] += 1
+            if status is not None:
+                counts["known"] += 1
+            elif provider.precheck(image.url) is not None:
+                counts["impossible"] += 1
+            else:
+                counts["payable"] += 1
+    return _plan(provider, counts, basis)
+
+
+def _plan(provider: Plannable, counts: dict[str, int], basis: Basis) -> Plan:
+    calls = math.ceil(counts["payable"] / provider.batch_size)
+    cost = None if basis.price is None else pricing.added(basis.price, basis.billed_before, calls)
+    seconds = None if basis.qps is None else calls / basis.qps
+    finish = None if seconds is None else (basis.now + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+    return Plan(
+        provider=provider.address,
+        calls=calls,
+        yuan=None if cost is None else cost / pricing.MICRO,
+        price=basis.price_text,
+        qps=basis.qps,
+        seconds=seconds,
+        finish=finish,
+        billed_before=basis.billed_before,
+        **counts,
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    for size, unit in ((60.0, "minutes"), (3600.0, "hours")):
+        if seconds < size * 100:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 86400:,.1f} days"

@@ -1,0 +1,50 @@
+"""What calls cost, in whole micro-yuan: tiers by calls in the calendar month, marginal or for the whole month."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from imgtag_pipeline.model import Price
+
+MICRO = 1_000_000
+
+
+def total(price: Price, calls: int) -> int:
+    """What a month with so many billed calls comes to, in micro-yuan."""
+    charged = max(0, calls - price.free_calls)
+    if price.scheme == "whole-month":
+        return charged * _tier(price, calls)
+    bounds = [0] + [calls if until is None else min(calls, until) for until, _ in price.tiers]
+    spans = [max(0, high - low) for low, high in pairwise(bounds)]
+    full = sum(span * each for span, (_, each) in zip(spans, price.tiers, strict=True))
+    return full - _free_share(price, calls)
+
+
+def added(price: Price, before: int, calls: int) -> int:
+    """What so many further calls add to a month that already has `before` billed ones, in micro-yuan.
+
+    With a whole-month price a cheaper tier can make the sum smaller: then 0 is added, never less.
+    """
+    return max(0, total(price, before + calls) - total(price, before))
+
+
+def dearest(price: Price) -> int:
+    """The most that one call may cost: what a budget sets aside before it is sent."""
+    return max(each for _, each in price.tiers)
+
+
+def flat(yuan: float) -> Price:
+    """One price for every call, given in yuan."""
+    return Price(tiers=((None, round(yuan * MICRO)),))
+
+
+def _tier(price: Price, calls: int) -> int:
+    for until, each in price.tiers:
+        if until is None or calls <= until:
+            return each
+    return price.tiers[-1][1]
+
+
+def _free_share(price: Price, calls: int) -> int:
+    free = min(price.free_calls, calls)
+    return free * price.tiers[0][1] if free else 0

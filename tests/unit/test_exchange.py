@@ -1,0 +1,133 @@
+"""A conversation is carried out step by step, and every failure in it becomes a row."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from imgtag_pipeline.errors import FatalError, PermanentError, TransientError
+from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.model import Answer, Call, Compute, Image, Quota, ReadImage, Reply, Request, SaveJob, Tag
+from imgtag_pipeline.testing.clock import FakeClock
+
+CALL = Call("ask", Request("GET", "http://127.0.0.1/"), Quota("q", None))
+A, B = Image("a", "a.jpg"), Image("b", "b.jpg")
+
+
+class Script:
+    """A provider whose conversation is the given generator function."""
+
+    def __init__(self, exchange):
+        self.exchange = exchange
+
+
+async def outcomes_of(exchange, images, *, call=None, read=None):
+    saved = []
+
+    async def reply(step, keys, spent):
+        spent.calls += 1
+        if call is not None:
+            raise call
+        spent.pay("yes", 2500)
+        return Reply(200, {}, b"hello")
+
+    async def bytes_of(url, *, max_bytes, timeout):
+        if read is not None:
+            raise read
+        return url.encode()
+
+    async def save_job(key, job):
+        saved.append((key, job.job_id))
+
+    with ThreadPoolExecutor(1) as threads:
+        talker = Talker(Script(exchange), reply, bytes_of, save_job, threads, FakeClock())
+        return await talker.outcomes(images, {}), saved
+
+
+async def test_all_steps_are_answered_in_their_own_kind():
+    """A call gives a reply, an image its bytes, a computation its value, a job is remembered."""
+
+    def exchange(images, jobs):
+        reply = yield CALL
+        data = yield ReadImage(images[0], 100)
+        length = yield Compute(lambda: len(data))
+        yield SaveJob(images[0], "job-7")
+        return [Answer((Tag(f"{reply.body.decode()} {data.decode()} {length}"),), "r1")]
+
+    outcomes, saved = await outcomes_of(exchange, [A])
+    assert [(o.status, o.tags[0].name, o.request_id, o.calls, o.cost_micro_yuan) for o in outcomes] == [
+        ("ok", "hello a.jpg 5", "r1", 1, 2500)
+    ]
+    assert saved == [("a", "job-7")]
+
+
+def nothing(images, jobs):
+    yield CALL
+    return [Answer(()) for _ in images]
+
+
+async def test_no_tags_is_empty_and_not_failed():
+    """Absence and failure never look alike."""
+    outcomes, _ = await outcomes_of(nothing, [A])
+    assert outcomes[0].status == "empty"
+
+
+async def test_a_permanent_failure_is_one_row_with_the_vendors_code():
+    """The row says what was wrong; the next run does not ask again."""
+    outcomes, _ = await outcomes_of(nothing, [A], call=PermanentError("no picture", code="InvalidImage.URL"))
+    assert (outcomes[0].status, outcomes[0].error_code, outcomes[0].is_final) == ("failed", "InvalidImage.URL", True)
+
+
+async def test_a_failure_that_nobody_billed_is_asked_again_by_the_next_run():
+    """Time ran out while the vendor was down: no answer for good."""
+    outcomes, _ = await outcomes_of(nothing, [A], call=TransientError("down", code="ServiceUnavailable"))
+    assert (outcomes[0].status, outcomes[0].is_final) == ("failed", False)
+
+
+async def test_a_refused_batch_is_to_be_split():
+    """One bad image must not cost the others their row."""
+    outcomes, _ = await outcomes_of(nothing, [A, B], call=PermanentError("one is bad", code="InvalidImage.URL"))
+    assert outcomes is None
+
+
+async def test_one_bad_image_inside_an_answered_batch_is_one_bad_row():
+    """A provider may answer image by image."""
+
+    def exchange(images, jobs):
+        yield CALL
+        return [Answer((Tag("cat"),)), PermanentError("not decodable", code="Decode")]
+
+    outcomes, _ = await outcomes_of(exchange, [A, B])
+    assert [o.status for o in outcomes] == ["ok", "failed"]
+
+
+async def test_an_exchange_may_catch_a_failure_and_go_on():
+    """A provider resubmits what its vendor gave up on."""
+
+    def exchange(images, jobs):
+        try:
+            yield ReadImage(images[0], 1)
+        except PermanentError:
+            yield CALL
+        return [Answer((Tag("caught"),))]
+
+    outcomes, _ = await outcomes_of(exchange, [A], read=PermanentError("too large", code="ImageTooLarge"))
+    assert outcomes[0].tags[0].name == "caught"
+
+
+async def test_a_fatal_answer_ends_the_run():
+    """A bad key is no row."""
+    with pytest.raises(FatalError):
+        await outcomes_of(nothing, [A], call=FatalError("bad key", code="InvalidAccessKeyId.NotFound"))
+
+
+@pytest.mark.parametrize("results", [[], [Answer(())] * 2])
+async def test_a_faulty_provider_is_a_failed_row_not_a_dead_job(results):
+    """A foreign provider's bug is named as such."""
+
+    def exchange(images, jobs):
+        yield CALL
+        return results
+
+    outcomes, _ = await outcomes_of(exchange, [A])
+    assert (outcomes[0].status, outcomes[0].error_code) == ("failed", "ProviderError")
+    assert "fault of the provider" in outcomes[0].error

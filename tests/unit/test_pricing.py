@@ -1,0 +1,47 @@
+"""What a month of calls costs, by the vendors' two ways of counting."""
+
+import pytest
+
+from imgtag_pipeline import pricing
+from imgtag_pipeline.model import Price
+
+TAGGING = Price(tiers=((5_000_000, 2500), (30_000_000, 2000), (None, 1700)))
+TENCENT = Price(
+    tiers=((3_000_000, 1100), (15_000_000, 900), (None, 700)), scheme="whole-month", free_calls=10_000
+)
+
+
+@pytest.mark.parametrize(
+    ("price", "calls", "micro_yuan"),
+    [
+        (TAGGING, 0, 0),
+        (TAGGING, 1, 2500),
+        (TAGGING, 5_000_000, 5_000_000 * 2500),
+        (TAGGING, 5_000_001, 5_000_000 * 2500 + 2000),
+        (TAGGING, 40_000_000, 5_000_000 * 2500 + 25_000_000 * 2000 + 10_000_000 * 1700),
+        (Price(tiers=((10_000, 150_000), (None, 100_000))), 15_000, 2_000 * 1_000_000),
+        (TENCENT, 10_000, 0),
+        (TENCENT, 10_001, 1100),
+        (TENCENT, 5_000_000, (5_000_000 - 10_000) * 900),
+    ],
+)
+def test_a_month_comes_to_what_the_vendor_prints(price, calls, micro_yuan):
+    """Marginal tiers for Alibaba (15,000 plate calls cost 2,000 yuan), the whole month at the tier reached for Tencent."""
+    assert pricing.total(price, calls) == micro_yuan
+
+
+def test_the_cost_of_further_calls_depends_on_the_month_so_far():
+    """The same two calls cost less when the month has already reached the next tier."""
+    assert pricing.added(TAGGING, 0, 2) == 5000
+    assert pricing.added(TAGGING, 4_999_999, 2) == 4500
+
+
+def test_reaching_a_cheaper_whole_month_tier_never_pays_money_back():
+    """Crossing into a tier where the whole month gets cheaper adds nothing, and is no income either."""
+    assert pricing.added(TENCENT, 3_000_000, 1) == 0
+
+
+def test_a_price_in_yuan_is_kept_in_whole_micro_yuan():
+    """0.00102 yuan is 1,020 micro-yuan, with no rounding noise."""
+    assert pricing.total(pricing.flat(0.00102), 1_000_000) == 1_020_000_000
+    assert pricing.dearest(TAGGING) == 2500

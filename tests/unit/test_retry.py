@@ -1,0 +1,228 @@
+"""One call is repeated by what a repetition may cost."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from imgtag_pipeline.caps import Purse
+from imgtag_pipeline.errors import (
+    CapReached,
+    ClockSkewError,
+    ConfigError,
+    CredentialsExpiredError,
+    FatalError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+)
+from imgtag_pipeline.model import Call, Price, Quota, Reply, Request
+from imgtag_pipeline.report import Spent, Tally
+from imgtag_pipeline.retry import Caller, RetryPolicy, Stopping
+from imgtag_pipeline.testing.clock import FakeClock
+
+QUOTA = Quota("fake:label", 10.0)
+CALL = Call("label", Request("POST", "http://127.0.0.1/"), QUOTA)
+GOOD = Reply(200, {"date": format_datetime(datetime(2026, 1, 1, 1, tzinfo=UTC), usegmt=True)}, b"{}")
+
+
+class Wire:
+    """A vendor, its pacer and its journal in one: says what it is told to, and writes down what it saw."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.log = []
+        self.moments = []
+        self.paused = []
+
+    async def send(self, request, *, timeout, max_bytes):
+        self.log.append("send")
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception) and getattr(answer, "billing", "") == "unknown":
+            raise answer
+        self.answer = answer
+        return GOOD
+
+    def check(self, call, reply):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+
+    def sign(self, request, moment):
+        self.moments.append(moment)
+        self.log.append("sign")
+        return request
+
+    async def acquire(self, quota):
+        self.log.append(f"acquire {quota.qps:g}")
+        return self
+
+    def sent(self):
+        pass
+
+    def replied(self):
+        pass
+
+    def throttled(self, quota, retry_after=None):
+        self.paused.append(retry_after)
+
+    def succeeded(self, quota):
+        self.log.append("succeeded")
+
+    async def mark(self, keys):
+        self.log.append(f"mark {','.join(keys)}")
+
+
+def caller_of(wire, clock, *, policy=None, **more):
+    more.setdefault("purse", Purse(Price(((None, 2500),))))
+    return Caller(
+        provider=wire,
+        send=wire.send,
+        fetch=None,
+        pacer=wire,
+        mark_sent=wire.mark,
+        clock=clock,
+        policy=policy or RetryPolicy(),
+        tally=Tally(),
+        is_stopping=more.pop("is_stopping", lambda: False),
+        random=lambda: 1.0,
+        **more,
+    )
+
+
+async def ask(wire, clock=None, spent=None, **more):
+    clock = clock or FakeClock()
+    return await clock.run(caller_of(wire, clock, **more).call(CALL, ["a.jpg"], spent or Spent(0.0)))
+
+
+async def test_the_sent_mark_is_written_before_the_bytes_leave_and_the_signature_is_made_last():
+    """A crash between two steps can never leave a paid call that nobody knows of."""
+    wire = Wire(GOOD)
+    assert await ask(wire) is GOOD
+    assert wire.log == ["acquire 10", "mark a.jpg", "sign", "send", "succeeded"]
+
+
+async def test_an_unbilled_failure_is_repeated_with_a_new_signature_and_nonce():
+    """Each attempt is a new request for the vendor."""
+    wire = Wire(TransientError("busy", code="ServiceUnavailable"), TransientError("busy", code="Timeout"), GOOD)
+    spent = Spent(0.0)
+    await ask(wire, spent=spent)
+    assert len({moment.nonce for moment in wire.moments}) == 3
+    assert (spent.calls, spent.billed, spent.cost_micro_yuan) == (3, "yes", 2500)
+    assert wire.log.count("mark a.jpg") == 1
+
+
+async def test_a_call_that_may_have_been_billed_is_made_twice_at_most_and_counts_as_paid():
+    """A time-out after sending may have cost money: two attempts, both on the bill."""
+    wire = Wire(TransientError("no answer", code="ReadTimeout", billing="unknown"))
+    spent = Spent(0.0)
+    with pytest.raises(TransientError):
+        await ask(wire, spent=spent)
+    assert (wire.log.count("send"), spent.billed, spent.cost_micro_yuan) == (2, "unknown", 5000)
+
+
+async def test_a_billed_failure_is_never_repeated():
+    """What was paid for and failed would only be paid for again."""
+    wire = Wire(TransientError("bad body", code="Imm", billing="yes"))
+    with pytest.raises(TransientError):
+        await ask(wire)
+    assert wire.log.count("send") == 1
+
+
+async def test_unbilled_failures_end_with_the_time_limit():
+    """A vendor that is down for an hour does not hold an image for an hour."""
+    clock = FakeClock()
+    wire = Wire(TransientError("down", code="ServiceUnavailable"))
+    with pytest.raises(TransientError):
+        await ask(wire, clock, policy=RetryPolicy(time_limit=60))
+    assert 60 <= clock.monotonic() - 1000 <= 60 + 20
+
+
+async def test_a_code_can_allow_fewer_attempts_than_the_policy():
+    """A download that failed twice is the image's fault."""
+    wire = Wire(TransientError("not fetched", code="InvalidImage.Download", max_attempts=2))
+    with pytest.raises(TransientError):
+        await ask(wire)
+    assert wire.log.count("send") == 2
+
+
+async def test_throttling_uses_up_no_attempt_and_tells_the_pacer():
+    """Twenty throttled answers in a row, and the image still gets its answer."""
+    wire = Wire(*[ThrottledError("slow down", code="Throttling", retry_after=1.5)] * 20, GOOD)
+    assert await ask(wire) is GOOD
+    assert wire.paused == [1.5] * 20
+
+
+@pytest.mark.parametrize("error", [PermanentError("bad image", code="X"), FatalError("bad key", code="Y")])
+async def test_permanent_and_fatal_answers_cost_one_call(error):
+    """Neither gets better by asking again."""
+    wire = Wire(error)
+    with pytest.raises(type(error)):
+        await ask(wire)
+    assert wire.log.count("send") == 1
+
+
+async def test_a_wrong_clock_is_put_right_once_from_the_date_header():
+    """The second attempt is signed with the vendor's time; a second refusal ends the run."""
+    wire = Wire(ClockSkewError("expired", code="InvalidTimeStamp.Expired"), GOOD)
+    await ask(wire)
+    assert wire.moments[1].now - wire.moments[0].now > timedelta(minutes=59)
+    with pytest.raises(ClockSkewError):
+        await ask(Wire(ClockSkewError("expired", code="InvalidTimeStamp.Expired")))
+
+
+async def test_an_expired_credential_is_fetched_anew():
+    """A token that ran out during the night does not end the run."""
+    fetched = []
+
+    async def refresh():
+        fetched.append(1)
+        return len(fetched) == 1
+
+    wire = Wire(CredentialsExpiredError("old", code="SecurityTokenExpired"), GOOD)
+    assert await ask(wire, refresh=refresh) is GOOD
+    with pytest.raises(CredentialsExpiredError):
+        await ask(Wire(CredentialsExpiredError("old", code="SecurityTokenExpired")), refresh=refresh)
+
+
+async def test_nothing_is_sent_once_the_run_is_stopping():
+    """A stop between pacing and sending holds the call back, and nothing is marked or paid."""
+    wire = Wire(GOOD)
+    answers = iter([False, True])
+    with pytest.raises(Stopping):
+        await ask(wire, is_stopping=lambda: next(answers))
+    assert wire.log == ["acquire 10"]
+
+
+async def test_my_share_of_the_quota_replaces_its_rate():
+    """qps=3 paces this operation at 3; another quota keeps its own."""
+    wire = Wire(GOOD)
+    await ask(wire, qps=3, share_of=QUOTA.key)
+    assert wire.log[0] == "acquire 3"
+
+
+async def test_caps_are_reserved_before_the_call_and_not_passed():
+    """Three calls are allowed, the fourth is not sent; unbilled ones give their money back but count as calls."""
+    clock, wire = FakeClock(), Wire(GOOD)
+    caller = caller_of(wire, clock, purse=Purse(Price(((None, 2500),)), max_calls=3))
+    for _ in range(3):
+        await caller.call(CALL, ["a.jpg"], Spent(0.0))
+    with pytest.raises(CapReached, match="max_calls=3"):
+        await caller.call(CALL, ["b.jpg"], Spent(0.0))
+    assert wire.log.count("send") == 3
+
+
+async def test_a_budget_is_kept_to_the_micro_yuan():
+    """0.005 yuan buys two calls at 0.0025, not three."""
+    clock, wire = FakeClock(), Wire(GOOD)
+    caller = caller_of(wire, clock, purse=Purse(Price(((None, 2500),)), budget_micro_yuan=5000))
+    await caller.call(CALL, ["a"], Spent(0.0))
+    await caller.call(CALL, ["b"], Spent(0.0))
+    with pytest.raises(CapReached, match="0.0050 spent"):
+        await caller.call(CALL, ["c"], Spent(0.0))
+
+
+@pytest.mark.parametrize("words", [{"max_paid_attempts": 0}, {"time_limit": -1}])
+def test_a_policy_out_of_range_is_refused(words):
+    """A policy is checked when it is built."""
+    with pytest.raises(ConfigError, match="allowed"):
+        RetryPolicy(**words)
