@@ -55,8 +55,12 @@ class RetryPolicy:
 class Slot(Protocol):
     """The leave to send one call now."""
 
-    def sent(self) -> None:
-        """The bytes leave now."""
+    def sent(self) -> bool:
+        """The bytes leave now. False: this leave has lapsed, ask for another."""
+        ...
+
+    def unused(self) -> None:
+        """No call was made with it."""
         ...
 
     def replied(self) -> None:
@@ -184,12 +188,12 @@ class Caller:
                 if not spent.is_marked:
                     await self.mark_sent(keys)
                     spent.is_marked = True
-            request = call.request
-            if call.is_signed:
-                moment = Moment(self.clock.now() + (self.skew or timedelta()), self.nonce())
-                request = self.provider.sign(request, moment)
+            request = self._signed(call)
+            while not slot.sent():
+                slot = await self.pacer.acquire(call.quota)
+                request = self._signed(call)
         except BaseException:
-            slot.replied()
+            slot.unused()
             if ticket is not None:
                 await self.purse.settle(ticket, "no")
             raise
@@ -200,7 +204,6 @@ class Caller:
         self.tally.calls += 1
         spent.calls += 1
         self.on_sending(1)
-        slot.sent()
         try:
             reply = await self.send(request, timeout=call.timeout, max_bytes=call.max_reply_bytes)
             self._check(call, reply)
@@ -217,6 +220,11 @@ class Caller:
             self.on_sending(-1)
         self.pacer.succeeded(call.quota)
         return reply
+
+    def _signed(self, call: Call) -> Request:
+        if not call.is_signed:
+            return call.request
+        return self.provider.sign(call.request, Moment(self.clock.now() + (self.skew or timedelta()), self.nonce()))
 
     def _check(self, call: Call, reply: Reply) -> None:
         try:

@@ -57,7 +57,10 @@ class Wire:
         return self
 
     def sent(self):
-        pass
+        return True
+
+    def unused(self):
+        self.log.append("unused")
 
     def replied(self):
         pass
@@ -190,7 +193,7 @@ async def test_nothing_is_sent_once_the_run_is_stopping():
     answers = iter([False, True])
     with pytest.raises(Stopping):
         await ask(wire, is_stopping=lambda: next(answers))
-    assert wire.log == ["acquire 10"]
+    assert wire.log == ["acquire 10", "unused"]
 
 
 async def test_my_share_of_the_quota_replaces_its_rate():
