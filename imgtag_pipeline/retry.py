@@ -75,11 +75,11 @@ class Pacer(Protocol):
         """Wait until one call may be sent."""
         ...
 
-    def throttled(self, quota: Quota, retry_after: float | None = None) -> None:
+    def throttled(self, quota: Quota, retry_after: float | None = None, *, slot: Slot | None = None) -> None:
         """The vendor said: too fast."""
         ...
 
-    def succeeded(self, quota: Quota) -> None:
+    def succeeded(self, quota: Quota, *, slot: Slot | None = None) -> None:
         """The vendor took the call."""
         ...
 
@@ -147,7 +147,6 @@ class Caller:
                 return await self._once(call, keys, spent)
             except ThrottledError as error:
                 self._raise_when_late(error, began, self.policy.throttle_limit)
-                self.pacer.throttled(call.quota, error.retry_after)
             except PermanentError:
                 raise
             except FatalError as error:
@@ -208,17 +207,23 @@ class Caller:
             reply = await self.send(request, timeout=call.timeout, max_bytes=call.max_reply_bytes)
             self._check(call, reply)
             billed = "yes"
+            slot.replied()
+            self.pacer.succeeded(call.quota, slot=slot)
         except CallError as error:
             billed = error.billing
+            slot.replied()
+            if isinstance(error, ThrottledError):
+                self.pacer.throttled(call.quota, error.retry_after, slot=slot)
+            raise
+        except BaseException:
+            slot.replied()
             raise
         finally:
-            slot.replied()
             if call.is_billable:
                 cost = await self.purse.settle(ticket, billed)
                 spent.pay(billed, cost)
                 self.tally.paid(billed, cost)
             self.on_sending(-1)
-        self.pacer.succeeded(call.quota)
         return reply
 
     def _signed(self, call: Call) -> Request:

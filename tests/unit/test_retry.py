@@ -65,10 +65,10 @@ class Wire:
     def replied(self):
         pass
 
-    def throttled(self, quota, retry_after=None):
+    def throttled(self, quota, retry_after=None, *, slot=None):
         self.paused.append(retry_after)
 
-    def succeeded(self, quota):
+    def succeeded(self, quota, *, slot=None):
         self.log.append("succeeded")
 
     async def mark(self, keys):
