@@ -1,0 +1,91 @@
+"""Where a file is and what kind its name says: the same answers for reading and for writing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from imgtag_pipeline.errors import ConfigError
+
+_FORMATS: Final = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+_CODECS: Final = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+KNOWN: Final = ".parquet, .csv, .tsv, .jsonl, .ndjson or .json, the text ones also with .gz, .bz2 or .zst"
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """The format (`parquet`, `csv`, `tsv`, `jsonl`) and the compression around it."""
+
+    format: str
+    codec: str | None = None
+
+
+def kind_of(name: str) -> FileKind:
+    """What the suffix says; `ConfigError` where it says nothing known."""
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    codec = _CODECS.get(suffixes[-1]) if suffixes else None
+    inner = suffixes[:-1] if codec else suffixes
+    known = _FORMATS.get(inner[-1]) if inner else None
+    if known is None or (codec and known == "parquet"):
+        raise ConfigError(f"the name {name!r} does not say what kind of file it is; let it end in {KNOWN}")
+    return FileKind(known, codec)
+
+
+def open_filesystem(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
+    """The fsspec filesystem and the path on it; `ConfigError` for a scheme that is unknown or not installed."""
+    from fsspec.core import url_to_fs
+
+    if not url.strip():
+        raise ConfigError("the file name is empty; give a file, a glob, a folder or a URL of one")
+    try:
+        filesystem, path = url_to_fs(
+            str(Path(url).expanduser()) if url.startswith("~") else url, **(storage_options or {})
+        )
+    except (ImportError, ValueError, TypeError) as error:
+        raise ConfigError(f"{url!r} cannot be opened: {error}") from error
+    return filesystem, path
+
+
+def is_local(filesystem: Any) -> bool:
+    """Whether the files lie on this machine's own disk."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(filesystem, LocalFileSystem)
+
+
+@contextlib.contextmanager
+def reading(file: str) -> Iterator[None]:
+    """Say as the caller's mistake, with the file's name, what the disk or the format's reader says."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"{file!r} cannot be read ({reason}); give a whole file of the kind that its name says"
+        ) from error
+
+
+@contextlib.contextmanager
+def open_stream(filesystem: Any, file: str) -> Iterator[Any]:
+    """The bytes of a file as an Arrow stream, decompressed as its name says."""
+    import pyarrow as pa
+
+    codec = kind_of(file.rpartition("/")[2]).codec
+    with filesystem.open(file, "rb") as handle:
+        stream = pa.PythonFile(handle, mode="r")
+        yield pa.CompressedInputStream(stream, codec) if codec else stream

@@ -1,0 +1,123 @@
+"""OUT on a disk or in a bucket: written whole or not at all, as Parquet, CSV or JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+import pyarrow as pa
+
+from imgtag_pipeline.errors import OutputError
+from imgtag_pipeline.files import FileKind, is_local, kind_of, open_filesystem
+from imgtag_pipeline.sink_formats import GROUP_BYTES, GROUP_ROWS, Format, open_format
+from imgtag_pipeline.sink_places import REPORT_FILE, LocalPlace, Place, RemotePlace
+
+PART_BYTES: Final = 256 << 20
+
+
+class FileSink:
+    """One OUT: a file by its suffix, or a folder of Parquet parts (a name that ends in "/", has no suffix, or is one).
+
+    Building it checks that OUT may be written, changes nothing, and raises `ConfigError` where it may not. It is a
+    context manager: `write` batches, then `finish`; without that, nothing is left anywhere.
+    """
+
+    def __init__(self, out: str, *, storage_options: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
+        self.rows = 0
+        self._out = out
+        filesystem, path = open_filesystem(out, storage_options)
+        self._is_folder = out.endswith("/") or not PurePosixPath(path).suffix or filesystem.isdir(path)
+        self._kind = FileKind("parquet") if self._is_folder else kind_of(path)
+        self._place: Place = (
+            LocalPlace(Path(path), is_folder=self._is_folder, overwrite=overwrite)
+            if is_local(filesystem)
+            else RemotePlace(filesystem, path, is_folder=self._is_folder, overwrite=overwrite)
+        )
+        self._staging: Path | None = None
+        self._file: BinaryIO | None = None
+        self._format: Format | None = None
+        self._parts = 0
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._abandon()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add these rows. Small batches are gathered, so that a file has row groups of a good size."""
+        self.rows += batch.num_rows
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        self._waiting_bytes += batch.nbytes
+        if self._waiting_rows >= GROUP_ROWS or self._waiting_bytes >= GROUP_BYTES:
+            with self._told():
+                self._flush()
+
+    def finish(self, schema: pa.Schema, report: Mapping[str, Any]) -> None:
+        """Complete the output with its report and publish it; `schema` serves where no batch was written."""
+        with self._told():
+            self._flush()
+            if self._format is None:
+                self._open_part(schema)
+            self._close_part(report)
+            if self._is_folder and self._staging is not None:
+                text = json.dumps(report, ensure_ascii=False, indent=1, default=str)
+                (self._staging / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+            self._place.publish()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.Table.from_batches(self._waiting)
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        if self._is_folder and self._file is not None and self._file.tell() >= PART_BYTES:
+            self._close_part({})
+        if self._format is None:
+            self._open_part(table.schema)
+        assert self._format is not None
+        self._format.write(table)
+
+    def _open_part(self, schema: pa.Schema) -> None:
+        if self._staging is None:
+            self._staging = self._place.stage()
+        path = self._staging / f"part-{self._parts:05d}.parquet" if self._is_folder else self._staging
+        self._parts += 1
+        self._file = path.open("wb")
+        self._format = open_format(self._kind, self._file, schema)
+
+    def _close_part(self, report: Mapping[str, Any]) -> None:
+        assert self._format is not None
+        assert self._file is not None
+        self._format.close(report)
+        self._file.close()
+        self._format = self._file = None
+
+    def _abandon(self) -> None:
+        if self._format is not None:
+            with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+                self._format.close({})
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        self._format = self._file = None
+        self._place.discard()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in one sentence what the disk or the store said."""
+        try:
+            yield
+        except OSError as error:
+            self._abandon()
+            reason = error.strerror or str(error) or type(error).__name__
+            raise OutputError(f"{self._out!r} cannot be written ({reason}); nothing is left there") from error

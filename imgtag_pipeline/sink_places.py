@@ -1,0 +1,271 @@
+"""Where OUT stands: building it aside and publishing it in one step, on a local disk or through fsspec."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from imgtag_pipeline.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: nothing is swept there
+    fcntl = None  # type: ignore[assignment]
+
+REPORT_FILE: Final = "_imgtag.json"
+_STALE_AFTER: Final = 60.0
+# Stores in which a put of a whole object is atomic and a rename is a copy; elsewhere a rename is the atomic step.
+_WHOLE_PUTS: Final = frozenset(
+    ("s3", "s3a", "gs", "gcs", "oss", "obs", "cos", "abfs", "abfss", "az", "adl", "r2", "tos", "bos", "memory")
+)
+_REMEDY: Final = "remove it, choose another name, or allow it to be replaced (overwrite=True)"
+
+
+class Place(Protocol):
+    """One OUT, not yet there."""
+
+    def stage(self) -> Path:
+        """Make and return the local path to build in: an empty folder, or the name of a file that does not exist."""
+
+    def publish(self) -> None:
+        """Make what was built visible under OUT's name, in one step."""
+
+    def discard(self) -> None:
+        """Take away everything that was begun; harmless after `publish`."""
+
+
+class LocalPlace:
+    """A file or folder on a local disk: built beside its name, synced, renamed."""
+
+    def __init__(self, target: Path, *, is_folder: bool, overwrite: bool) -> None:
+        self._target = Path(os.path.abspath(target))
+        self._is_folder = is_folder
+        self._overwrite = overwrite
+        self._staging: Path | None = None
+        self._made: list[Path] = []
+        self._lock: int | None = None
+        self._check()
+        parent = next(path for path in self._target.parents if path.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise ConfigError(f"{str(parent)!r} is not a folder that can be written to; choose another output")
+
+    def stage(self) -> Path:
+        parent = self._target.parent
+        missing = [path for path in (parent, *parent.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            self._made.append(path)
+        _sweep(self._target)
+        staging = parent / f"{_staging_prefix(self._target)}{secrets.token_hex(6)}"
+        self._staging = staging
+        if self._is_folder:
+            staging.mkdir()
+        else:
+            staging.touch()
+        self._lock = _lock(staging)
+        return staging
+
+    def publish(self) -> None:
+        if self._staging is None:
+            raise ConfigError("nothing has been written yet")
+        self._check()
+        _sync(self._staging)
+        if self._is_folder and self._target.is_dir():
+            old = self._target.with_name(f"{_staging_prefix(self._target)}{secrets.token_hex(6)}")
+            os.rename(self._target, old)
+            os.rename(self._staging, self._target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(self._staging, self._target)
+        self._staging = None
+        self._made.clear()
+        _sync_folder(self._target.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        if self._staging is not None:
+            _remove(self._staging)
+            self._staging = None
+        for path in reversed(self._made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        self._made.clear()
+
+    def _check(self) -> None:
+        """Nothing stands at OUT, or it may be replaced and is ours to replace."""
+        target = self._target
+        if not os.path.lexists(target):
+            return
+        if target.is_dir() != self._is_folder:
+            found, wanted = ("a folder", "a file") if target.is_dir() else ("a file", "a folder")
+            raise ConfigError(f"{str(target)!r} is {found} and {wanted} should be written there; choose another name")
+        names = [path.name for path in target.iterdir()] if self._is_folder else [target.name]
+        if names and not self._overwrite:
+            raise ConfigError(f"{str(target)!r} exists already; {_REMEDY}")
+        check_only_ours(str(target), names if self._is_folder else [])
+
+
+class RemotePlace:
+    """A file or folder on any other fsspec filesystem: built in a local folder, put in one piece at the end.
+
+    Several parts cannot become visible at one moment there: they are put one after the other, the report last, and
+    are taken away again when one fails.
+    """
+
+    def __init__(self, filesystem: Any, target: str, *, is_folder: bool, overwrite: bool) -> None:
+        self._filesystem = filesystem
+        self._target = target.rstrip("/")
+        self._is_folder = is_folder
+        self._overwrite = overwrite
+        self._work: Path | None = None
+        self._staging: Path | None = None
+        self._check()
+
+    def stage(self) -> Path:
+        self._work = Path(tempfile.mkdtemp(prefix="imgtag-"))
+        self._staging = self._work / "out"
+        if self._is_folder:
+            self._staging.mkdir()
+        return self._staging
+
+    def publish(self) -> None:
+        if self._staging is None:
+            raise ConfigError("nothing has been written yet")
+        old = self._check()
+        if self._is_folder:
+            # "_" sorts before letters in ASCII, so the report is moved behind the parts by hand.
+            names = sorted(
+                (path.name for path in self._staging.iterdir()), key=lambda name: (name == REPORT_FILE, name)
+            )
+            pairs = [(self._staging / name, f"{self._target}/{name}") for name in names]
+        else:
+            pairs = [(self._staging, self._target)]
+        done: list[str] = []
+        try:
+            for local, remote in pairs:
+                done.append(remote)
+                self._put(local, remote)
+        except BaseException:
+            for remote in done:
+                if remote not in old:
+                    with contextlib.suppress(Exception):
+                        self._filesystem.rm_file(remote)
+            raise
+        for stale in old.difference(done):
+            self._filesystem.rm_file(stale)
+        self.discard()
+
+    def discard(self) -> None:
+        if self._work is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
+        self._work = self._staging = None
+
+    def _put(self, local: Path, remote: str) -> None:
+        protocol = self._filesystem.protocol
+        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+        parent = remote.rpartition("/")[0]
+        if protocols & _WHOLE_PUTS:
+            self._filesystem.put_file(str(local), remote)
+            return
+        if parent:
+            self._filesystem.makedirs(parent, exist_ok=True)
+        aside = f"{parent}/.{remote.rpartition('/')[2]}.{secrets.token_hex(6)}" if parent else f".{remote}.tmp"
+        try:
+            self._filesystem.put_file(str(local), aside)
+            self._filesystem.mv(aside, remote)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._filesystem.rm_file(aside)
+            raise
+
+    def _check(self) -> set[str]:
+        """The files that stand at OUT and will be replaced."""
+        filesystem, target = self._filesystem, self._target
+        filesystem.invalidate_cache()
+        if not filesystem.exists(target):
+            return set()
+        if not self._is_folder:
+            if not self._overwrite:
+                raise ConfigError(f"{target!r} exists already; {_REMEDY}")
+            return {target}
+        found = set(filesystem.find(target))
+        if found and not self._overwrite:
+            raise ConfigError(f"{target!r} exists already; {_REMEDY}")
+        check_only_ours(target, [path.rpartition("/")[2] for path in found])
+        return found
+
+
+def check_only_ours(folder: str, names: list[str]) -> None:
+    """A folder is replaced only when everything in it was written by this package."""
+    foreign = [name for name in names if not (name == REPORT_FILE or _is_part(name))]
+    if foreign:
+        raise ConfigError(f"the folder {folder!r} also holds {foreign[0]!r}, which is not ours; choose another folder")
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith("part-") and name.endswith(".parquet")
+
+
+def _staging_prefix(target: Path) -> str:
+    return f".{target.name}.imgtag-"
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes left beside OUT: unlocked, and older than the moment between making and locking."""
+    if fcntl is None:
+        return
+    for path in target.parent.glob(f"{_staging_prefix(target)}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime < _STALE_AFTER:
+                continue
+            lock = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    if fcntl is None:
+        return None
+    lock = os.open(path, os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
+def _sync(path: Path) -> None:
+    for file in path.iterdir() if path.is_dir() else [path]:
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    if path.is_dir():
+        _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
+    with contextlib.suppress(OSError):  # some filesystems cannot sync a folder; the rename has happened all the same
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""JSON lines files as a source: one object per line, columns and their types learned by reading all of it once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.files import open_stream, reading
+from imgtag_pipeline.source import Source
+
+_BLOCK_BYTES: Final = 4 << 20
+_EXACT: Final = 2.0**53
+# Stands for a field that is of several types: it is read as text.
+_MIXED: Final = "mixed"
+
+Types = dict[str, "pa.DataType | str"]
+
+
+def json_source(filesystem: Any, files: Sequence[str]) -> Source:
+    """These files as one table; a field that a line lacks is null there, dates stay the text that they are."""
+    types: Types = {}
+    rows = 0
+    for file in files:
+        for line, block in _blocks(filesystem, file):
+            count, found = _learned(file, line, block)
+            rows += count
+            for name, kind in found.items():
+                types[name] = _merged(types.get(name, pa.null()), kind)
+    mixed = {name for name, kind in types.items() if kind == _MIXED}
+    schema = pa.schema([(name, pa.string() if name in mixed else kind) for name, kind in types.items()])
+
+    def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        part = pa.schema([schema.field(name) for name in wanted])
+        for file in files:
+            for line, block in _blocks(filesystem, file):
+                table = None if mixed.intersection(wanted) else _parsed(block, part)
+                if table is None:
+                    table = _decoded(_objects(file, line, block), part)
+                yield from table.to_batches()
+
+    return Source("files", tuple(schema.names), schema, rows, False, read)
+
+
+def _blocks(filesystem: Any, file: str) -> Iterator[tuple[int, bytes]]:
+    """Pieces of a few megabytes that end with a line, each with the number of its first line."""
+    line, rest = 1, b""
+    with reading(file), open_stream(filesystem, file) as stream:
+        while piece := stream.read(_BLOCK_BYTES):
+            head, newline, tail = piece.rpartition(b"\n")
+            if not newline:
+                rest += piece
+                continue
+            block = rest + head + newline
+            rest = tail
+            yield line, block.removeprefix(b"\xef\xbb\xbf") if line == 1 else block
+            line += block.count(b"\n")
+        if line == 1 and not rest.strip():
+            raise ConfigError(f"{file!r} is empty; give a file with one JSON object per line")
+        if rest.strip():
+            yield line, rest.removeprefix(b"\xef\xbb\xbf") if line == 1 else rest
+
+
+def _parsed(block: bytes, schema: pa.Schema | None) -> pa.Table | None:
+    """The block through Arrow's own reader; None where only line by line can tell what is in it."""
+    from pyarrow import json as arrow_json
+
+    if not block.strip():
+        return (schema or pa.schema([])).empty_table()
+    options = arrow_json.ParseOptions(
+        explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
+    )
+    whole = arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
+    try:
+        table = arrow_json.read_json(pa.BufferReader(block), read_options=whole, parse_options=options)
+        table.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+        return None
+    return table
+
+
+def _learned(file: str, line: int, block: bytes) -> tuple[int, Types]:
+    """The number of rows in the block, and its fields with their types."""
+    table = _parsed(block, None)
+    if table is not None:
+        return table.num_rows, {
+            name: _type_of(column) for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+    rows = _objects(file, line, block)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return len(rows), {name: _type_of_values([row.get(name) for row in rows]) for name in names}
+
+
+def _type_of(column: pa.ChunkedArray) -> pa.DataType | str:
+    """Dates stay text; numbers that a double cannot hold exactly are text, because they may be keys."""
+    if pa.types.is_float64(column.type):
+        largest = pc.max(pc.abs(column)).as_py()
+        if largest is not None and largest >= _EXACT:
+            return _MIXED
+    return _undated(column.type)
+
+
+def _type_of_values(values: list[Any]) -> pa.DataType | str:
+    try:
+        return _type_of(pa.chunked_array([pa.array(values)]))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return _MIXED
+
+
+def _undated(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_undated(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _undated(field.type)) for field in kind])
+    return kind
+
+
+def _merged(one: pa.DataType | str, other: pa.DataType | str) -> pa.DataType | str:
+    if _MIXED in (one, other):
+        return _MIXED
+    try:
+        return (
+            pa.unify_schemas([pa.schema([("", one)]), pa.schema([("", other)])], promote_options="permissive")
+            .field(0)
+            .type
+        )
+    except pa.ArrowException:
+        return _MIXED
+
+
+def _objects(file: str, line: int, block: bytes) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, text in enumerate(block.split(b"\n"), line):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            is_array = number == 1 and text.lstrip().startswith(b"[")
+            reason = "begins a JSON array" if is_array else f"is no JSON ({error})"
+            raise ConfigError(f"line {number} of {file!r} {reason}; give one JSON object per line") from None
+        if not isinstance(row, dict):
+            raise ConfigError(f"line {number} of {file!r} is no JSON object; give one JSON object per line")
+        rows.append(row)
+    return rows
+
+
+def _decoded(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    columns = [_column([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_string(kind):
+        values = [v if isinstance(v, str) or v is None else json.dumps(v, ensure_ascii=False) for v in values]
+        values = [None if v is None else v.encode("utf-8", "replace").decode() for v in values]
+    return pa.array(values, kind)

@@ -1,0 +1,69 @@
+"""Any column as text: what a URL or key column is read as, whatever its caller keeps in it. No value makes it raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_EXACT: Final = 2.0**53
+
+
+def text_array(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
+    """An Arrow column as strings; null and NaN are null, whole floats have no `.0`, bytes are read as UTF-8."""
+    if isinstance(array, pa.ChunkedArray):
+        chunks = [text_array(chunk) for chunk in array.chunks]
+        return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    try:
+        text = _floats(array) if pa.types.is_floating(array.type) else array.cast(pa.string())
+        text.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        return pa.array([_text(value) for value in _raw(array).to_pylist()], pa.string())
+    return text
+
+
+def text_values(values: pd.Series | Iterable[Any]) -> pa.StringArray:
+    """A pandas column or any values as strings: paths, bytes and other objects by their text, NaN and NA as null."""
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError):
+        return pa.array([_text(value) for value in values], pa.string())
+    return text_array(array)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, float | np.floating):
+        return None if value != value else str(int(value)) if value.is_integer() else str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "replace")
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def _floats(array: pa.Array) -> pa.StringArray:
+    """`1.0` as `1`: a whole number is the same key whether or not its column once held a null."""
+    numbers = array.cast(pa.float64())
+    numbers = pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
+    is_whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), _EXACT))
+    whole = pc.if_else(is_whole, numbers, 0.0).cast(pa.int64())
+    return pc.if_else(is_whole, whole.cast(pa.string()), numbers.cast(pa.string()))
+
+
+def _raw(array: pa.Array) -> pa.Array:
+    """The bytes of text that is not valid UTF-8, which Python could not read as text."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_string(array.type):
+        return array.view(pa.binary())
+    if pa.types.is_large_string(array.type):
+        return array.view(pa.large_binary())
+    if pa.types.is_string_view(array.type):
+        return array.view(pa.binary_view())
+    return array
