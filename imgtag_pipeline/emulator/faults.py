@@ -18,7 +18,7 @@ from imgtag_pipeline.errors import ConfigError
 
 # kind -> what happens. "Billed" says whether the ledger bills a call that would have been answered.
 KINDS: Final[dict[str, str]] = {
-    "throttle": "the vendor's throttling answer; not billed",
+    "throttle": "the vendor's throttling answer, with ARGUMENT as seconds to wait; not billed",
     "error": "the documented error ARGUMENT, e.g. error:InvalidImage.Download",
     "http": "a bare gateway page with status ARGUMENT (default 502); not billed",
     "arrears": "the vendor's answer to an unpaid account; not billed",

@@ -35,7 +35,8 @@ class EmulatorOptions:
     With `is_synthetic` answers are derived from a hash of the reference and no image is fetched. `shape` "collapsed"
     prints a list of one as the manuals do, as an object. `clock_offset` is how far the emulator's clock is ahead.
     `job_polls` is how many polls an asynchronous job answers before it is done, `job_seconds` how long it lasts at
-    least; `job_status` is how it ends.
+    least; `job_statuses` is how the first, second ... job ends (the last one counts for all that follow).
+    `foreign_hosts` "refuse" has VIAPI refuse images that are not in an OSS bucket in Shanghai.
     """
 
     host: str = "127.0.0.1"
@@ -54,7 +55,7 @@ class EmulatorOptions:
     clock_tolerance: float = 900.0
     job_polls: int = 2
     job_seconds: float = 0.0
-    job_status: str = "PROCESS_SUCCESS"
+    job_statuses: tuple[str, ...] = ("PROCESS_SUCCESS",)
     job_expires_after: float = 1800.0
     foreign_hosts: Literal["accept", "refuse"] = "accept"
     max_body_bytes: int = 1 << 30

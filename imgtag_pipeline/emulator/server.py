@@ -149,8 +149,13 @@ def _instead(family: Family, request: WireRequest, fault: Fault) -> WireReply:
         return page(status, f"{status} from the gateway")
     if fault.kind == "html":
         return page(200, "Please log in")
-    code = fault.argument if fault.kind == "error" else family.common[fault.kind]
-    return family.refuse(request, Refused(code))
+    if fault.kind == "error":
+        return family.refuse(request, Refused(fault.argument))
+    wait = int(fault.number(0)) if fault.kind == "throttle" else 0
+    reply = family.refuse(request, Refused(family.common[fault.kind], retry_after=wait or None))
+    if wait:
+        reply.headers = {"Retry-After": str(wait), **reply.headers}
+    return reply
 
 
 async def _received(http: web.BaseRequest, arrived: float, max_bytes: int) -> WireRequest:

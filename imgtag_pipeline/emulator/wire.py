@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -57,25 +57,36 @@ class Admission:
 
     `account` is the account's name, never a secret; `images` are references without signatures ("oss://bucket/key",
     a URL, "sha256:..." for bytes). A call that is not `is_limited` counts towards no quota (polls, object storage).
+    `memo` is whatever the family wants to find again in `answer`.
     """
 
     account: str
     action: str
     images: tuple[str, ...] = ()
     is_limited: bool = True
+    memo: Any = None
 
 
 class Refused(Exception):
     """A family refuses a request with one of its documented codes; the core has the family word it as its vendor does.
 
-    `message` replaces the documented message; `details` are further fields of the error body (StringToSign).
+    `message` replaces the documented message; `details` are further fields of the error body (StringToSign);
+    `retry_after` is seconds that a throttled caller is told to wait.
     """
 
-    def __init__(self, code: str, message: str | None = None, *, details: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        *,
+        details: Mapping[str, str] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(code)
         self.code = code
         self.message = message
         self.details = dict(details or {})
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,75 @@
+"""Ways to run an emulator: in a thread beside a test or a notebook, or in the foreground until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.emulator.options import Account, EmulatorOptions
+from imgtag_pipeline.emulator.server import Emulator
+
+
+@contextlib.contextmanager
+def run_in_thread(options: EmulatorOptions | None = None, *, clock: Clock | None = None) -> Iterator[Emulator]:
+    """An emulator that runs in a thread of its own for the duration of a `with`; it has `url`, `ledger`, `faults`."""
+    emulator = Emulator(options, clock=clock)
+    ready = threading.Event()
+    failures: list[BaseException] = []
+    stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        try:
+            await emulator.start()
+        except OSError as error:
+            failures.append(error)
+            return
+        finally:
+            stopping.append((asyncio.get_running_loop(), stop))
+            ready.set()
+        await stop.wait()
+        await emulator.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="imgtag-emulator", daemon=True)
+    thread.start()
+    ready.wait()
+    if failures:
+        raise failures[0]
+    try:
+        yield emulator
+    finally:
+        loop, stop = stopping[0]
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(timeout=10)
+
+
+def serve(options: EmulatorOptions, announce: Callable[[str], None]) -> None:
+    """Run in the foreground until interrupted (Ctrl-C); `announce` is handed the address once it listens."""
+
+    async def run() -> None:
+        async with Emulator(options) as emulator:
+            announce(emulator.url)
+            await asyncio.Event().wait()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run())
+
+
+def exports(url: str, account: Account | None = None) -> list[str]:
+    """The shell lines that point every provider's credentials at an emulator; these keys are made up."""
+    account = account or Account()
+    values = {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": account.key_id,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": account.secret,
+        "OSS_ACCESS_KEY_ID": account.key_id,
+        "OSS_ACCESS_KEY_SECRET": account.secret,
+        "TENCENT_APP_ID": account.app_id,
+        "TENCENT_SECRET_ID": account.key_id,
+        "TENCENT_SECRET_KEY": account.secret,
+    }
+    verb = "set" if os.name == "nt" else "export"
+    return [f"{verb} {name}={value}" for name, value in values.items()]
