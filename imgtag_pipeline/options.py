@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypedDict
 
+from imgtag_pipeline.breaker import BreakerLimits
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers.contract import Provider
 from imgtag_pipeline.retry import RetryPolicy
@@ -39,6 +40,7 @@ class OptionWords(TypedDict, total=False):
     redis_url: str | None
     public_only: bool
     policy: RetryPolicy
+    breaker: BreakerLimits
     grace: float
 
 
@@ -66,6 +68,7 @@ class Options:
     redis_url: share quota and caps with other hosts.
     public_only: refuse to read images by http(s) from addresses that are not public.
     policy: `RetryPolicy`, how long and how often one image is tried.
+    breaker: `BreakerLimits`, when a run that only fails stops by itself.
     grace: seconds that calls in flight get after an interrupt.
     """
 
@@ -89,6 +92,7 @@ class Options:
     redis_url: str | None = field(default=None, repr=False)
     public_only: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: BreakerLimits = field(default_factory=BreakerLimits)
     grace: float = 10.0
 
     @classmethod

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imgtag_pipeline import expand, pricing
+from imgtag_pipeline.breaker import Breaker
 from imgtag_pipeline.caps import Purse
 from imgtag_pipeline.checkpoint import TagStore, open_store
 from imgtag_pipeline.clock import Clock, SystemClock
@@ -281,6 +282,7 @@ class _Stages:
             references=pipeline.references,
             strip=pipeline.strip,
             concurrency=concurrency,
+            breaker=Breaker(options.breaker),
             batch_size=provider.batch_size,
             window_rows=_window_rows(options.qps or provider.quota.qps),
             retry_failed=options.retry_failed,

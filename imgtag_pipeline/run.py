@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from imgtag_pipeline.batcher import Pending, Seen, Window, cut, slices
+from imgtag_pipeline.breaker import Breaker, BreakerLimits
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import Interrupted
 from imgtag_pipeline.exchange import Talker
@@ -73,6 +74,7 @@ class Run:
     references: Callable[[pa.RecordBatch], tuple[pa.Array, pa.Array | None]]
     strip: Callable[[pa.RecordBatch], pa.RecordBatch]
     concurrency: int
+    breaker: Breaker = field(default_factory=lambda: Breaker(BreakerLimits()))
     batch_size: int = 1
     window_rows: int = 1024
     retry_failed: bool = False
@@ -221,6 +223,8 @@ class Run:
             self.on_sending(-1)
         for outcome in outcomes:
             self.tally.outcome(outcome)
+            if (opened := self.breaker.note(outcome)) is not None:
+                self._stop_now(opened)
             if outcome.billed == "unknown":
                 self.tally.unknown_keys.append(outcome.key)
             for window in self._in_flight.pop(outcome.key):

@@ -1,0 +1,51 @@
+"""A run that only fails stops by itself; a column of bad links does not stop it."""
+
+import pytest
+
+from imgtag_pipeline.breaker import Breaker, BreakerLimits
+from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.model import Outcome
+
+OK = Outcome("a", "a", "ok", calls=1, billed="yes")
+DOWN = Outcome("a", "a", "failed", error_code="ServiceUnavailable", error="down", calls=3, is_final=False)
+REFUSED = Outcome("a", "a", "failed", error_code="ParameterError", error="wrong", calls=1)
+MISSING = Outcome("a", "a", "failed", error_code="NotFound", error="no such file")
+
+
+def stopped_after(outcomes, **limits):
+    breaker = Breaker(BreakerLimits(**limits))
+    for count, outcome in enumerate(outcomes, 1):
+        if breaker.note(outcome) is not None:
+            return count
+    return None
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "stops_after"),
+    [
+        ([DOWN] * 50, 20),
+        ([DOWN] * 19 + [OK] + [DOWN] * 19, None),
+        ([REFUSED] * 300, 200),
+        ([MISSING] * 5000, None),
+        ([OK] * 5000, None),
+        ([DOWN, REFUSED] * 600, 1000),
+    ],
+    ids=["vendor down", "an answer between", "refused", "missing files", "all well", "share"],
+)
+def test_only_failures_of_the_vendor_or_the_settings_stop_a_run(outcomes, stops_after):
+    """Counted are images that were asked about; one answer ends a row of failures."""
+    assert stopped_after(outcomes) == stops_after
+
+
+def test_the_words_say_how_to_go_on():
+    """Whoever reads the error in the morning knows what failed and what to do."""
+    breaker = Breaker(BreakerLimits(unanswered_in_a_row=1))
+    assert "ServiceUnavailable" in str(breaker.note(DOWN))
+    assert "run again to go on" in str(breaker.note(DOWN))
+
+
+@pytest.mark.parametrize("words", [{"refused_in_a_row": 0}, {"failed_share": 0}, {"failed_share": 1.5}])
+def test_limits_out_of_range_are_refused(words):
+    """Limits are checked when they are built."""
+    with pytest.raises(ConfigError, match="allowed"):
+        BreakerLimits(**words)
