@@ -111,11 +111,12 @@ def verify(
     *,
     secret_of: Callable[[str], str | None],
     now: datetime,
+    max_skew: timedelta = MAX_SKEW,
 ) -> Verdict | None:
     """Whether the signature of a request holds; None when the request carries none of this kind.
 
     `key` is the object's name decoded once, `raw_query` the query as on the wire; `secret_of` finds a secret by its
-    key id, None for an unknown one.
+    key id, None for an unknown one; `max_skew` is how far the clocks may be apart.
     """
     pairs = parse_qsl(raw_query, keep_blank_values=True)
     known = _lower(headers)
@@ -126,7 +127,7 @@ def verify(
         if not colon:
             return Verdict(access_key_id, "InvalidArgument", "Authorization header is invalid.")
         date = known.get("x-oss-date") or known.get("date", "")
-        error, message = _check_date(date, now)
+        error, message = _check_date(date, now, max_skew)
     elif "OSSAccessKeyId" in query and "Signature" in query:
         access_key_id, claimed, date = query["OSSAccessKeyId"], query["Signature"], query.get("Expires", "")
         error, message = _check_expiry(date, now)
@@ -143,14 +144,14 @@ def verify(
     return Verdict(access_key_id, "SignatureDoesNotMatch", _MISMATCH, token, text)
 
 
-def _check_date(date: str, now: datetime) -> tuple[str | None, str]:
+def _check_date(date: str, now: datetime, max_skew: timedelta) -> tuple[str | None, str]:
     try:
         sent = parsedate_to_datetime(date)
     except ValueError:
         return "AccessDenied", "OSS authentication requires a valid Date."
     if sent.tzinfo is None:
         sent = sent.replace(tzinfo=UTC)
-    if abs(now - sent) > MAX_SKEW:
+    if abs(now - sent) > max_skew:
         return "RequestTimeTooSkewed", "The difference between the request time and the current time is too large."
     return None, ""
 

@@ -142,11 +142,13 @@ def verify(
     secret_of: Callable[[str], str | None],
     now: datetime,
     region: str | None = None,
+    max_skew: timedelta = MAX_SKEW,
 ) -> Verdict | None:
     """Whether the signature of a request holds; None when the request carries none of this kind.
 
     `key` is the object's name decoded once, `raw_query` the query as on the wire; `secret_of` finds a secret by its
-    key id, None for an unknown one. With `region`, a signature made for another region is refused.
+    key id, None for an unknown one. With `region`, a signature made for another region is refused; `max_skew` is how
+    far the clocks may be apart.
     """
     pairs = parse_qsl(raw_query, keep_blank_values=True)
     known = _lower(headers)
@@ -159,7 +161,7 @@ def verify(
     signed_region = scope.split("/")[1] if scope else ""
     error, message = _check_scope(claim, region)
     if not error:
-        error, message = _check_time(claim, now)
+        error, message = _check_time(claim, now, max_skew)
     if error:
         return Verdict(access_key_id, error, message, signed_region, token)
     secret = secret_of(access_key_id)
@@ -205,19 +207,19 @@ def _check_scope(claim: _Claim, region: str | None) -> tuple[str | None, str]:
     return None, ""
 
 
-def _check_time(claim: _Claim, now: datetime) -> tuple[str | None, str]:
+def _check_time(claim: _Claim, now: datetime, max_skew: timedelta) -> tuple[str | None, str]:
     try:
         sent = datetime.strptime(claim.stamp, _STAMP).replace(tzinfo=UTC)
     except ValueError:
         return "AccessDenied", "OSS authentication requires a valid Date."
     if claim.expires is None:
-        if abs(now - sent) > MAX_SKEW:
+        if abs(now - sent) > max_skew:
             return "RequestTimeTooSkewed", "The difference between the request time and the current time is too large."
         return None, ""
     expires = claim.expires
     if not re.fullmatch("[0-9]{1,6}", expires) or not 0 < int(expires) <= MAX_EXPIRES:
         return "InvalidArgument", f"x-oss-expires should be a number of seconds from 1 to {MAX_EXPIRES}."
-    if sent - now > MAX_SKEW:
+    if sent - now > max_skew:
         return "AccessDenied", "Request is not valid yet."
     if now > sent + timedelta(seconds=int(expires)):
         return "AccessDenied", "Request has expired."
