@@ -1,0 +1,128 @@
+"""The tag store on a disk: a journal that is written at once, parts that are sealed from it, shared with other processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.model import Job, Outcome
+from imgtag_pipeline.store_desk import Desk, Group
+from imgtag_pipeline.store_hash import digest
+from imgtag_pipeline.store_peers import Recovered
+from imgtag_pipeline.store_sealer import Sealer
+from imgtag_pipeline.store_shelf import Known, Shelf
+from imgtag_pipeline.store_writer import Writer
+
+_LOOK_EVERY: Final = 0.2
+
+
+class JournaledStore:
+    """A store that outlives the process. Reading is safe from any thread; the coroutines from any event loop."""
+
+    def __init__(self, *, shelf: Shelf, desk: Desk, writer: Writer, sealer: Sealer, clock: Clock, place: str) -> None:
+        self._shelf = shelf
+        self._desk = desk
+        self._writer = writer
+        self._sealer = sealer
+        self._clock = clock
+        self._place = place
+        self._closing: asyncio.Future[None] | None = None
+        self._left: list[str] = []
+
+    @property
+    def possibly_billed(self) -> list[str]:
+        """Images that a dead run had sent and that had no answer when that was found."""
+        return self._desk.possibly_billed
+
+    @property
+    def recovered(self) -> Recovered:
+        """What was found in the journals of dead runs."""
+        return self._desk.peers.recovered
+
+    def lookup(self, keys: Sequence[str], *, retry_failed: bool = False) -> list[Known | None]:
+        """What is known of each key; None means ask."""
+        return self._shelf.known(keys, retry_failed=retry_failed)
+
+    def jobs(self, keys: Sequence[str]) -> dict[str, Job]:
+        """The vendor jobs of these keys that have not been answered."""
+        jobs = self._desk.notes.jobs
+        return {key: job for key in keys if (job := jobs.get(key))}
+
+    def attempts(self, key: str) -> int:
+        """How many outcomes this image has had."""
+        return int(self._shelf.index.find([key]).attempts[0])
+
+    def take(self, keys: Sequence[str]) -> pa.RecordBatch:
+        """The winning outcome of each key, in order; may read a part, so better called off the event loop."""
+        return self._shelf.take(keys)
+
+    async def mark_sent(self, keys: Sequence[str]) -> None:
+        """Returns when it is written that these are about to be sent."""
+        await self._writer.record(lambda group: group.sent.extend(keys))
+
+    async def clear_sent(self, keys: Sequence[str]) -> None:
+        """The sent marks of these no longer stand: what was sent is known to have cost nothing."""
+        await self._writer.record(lambda group: group.cleared.extend(keys))
+
+    async def save(self, outcomes: Sequence[Outcome]) -> None:
+        """Returns when these outcomes are written; StoreError when they cannot be, and ever after."""
+        await self._writer.record(lambda group: group.outcomes.extend(outcomes))
+
+    async def save_job(self, key: str, job: Job) -> None:
+        """Returns when it is written that this job is under way."""
+        await self._writer.record(lambda group: group.jobs.update({key: job}))
+
+    async def claim(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
+        """Those of the keys that nobody has answered or is asking about: nobody else will be granted them.
+
+        A claim ends with an outcome, with `release`, and with this process.
+        """
+        granted: set[str] = await self._writer.run(lambda: self._desk.claim(keys, retry_failed=retry_failed))
+        return granted
+
+    async def release(self, keys: Sequence[str]) -> None:
+        """Others may ask about these."""
+        await self._writer.record(lambda group: group.released.extend(keys))
+
+    async def wait_for(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
+        """Returns when none of the keys is claimed by another process: those that have an outcome now."""
+        while True:
+            await self.refresh()
+            known = self.lookup(keys, retry_failed=retry_failed)
+            claimed = self._desk.claimed_elsewhere
+            waiting = [
+                key for key, status in zip(keys, known, strict=True) if status is None and digest(key) in claimed
+            ]
+            if not waiting:
+                return {key for key, status in zip(keys, known, strict=True) if status is not None}
+            await self._clock.sleep(_LOOK_EVERY)
+
+    async def refresh(self) -> None:
+        """Read what other processes have written since."""
+        await self._writer.run(self._desk.look)
+
+    async def flush(self) -> None:
+        """Returns when everything saved is on the disk."""
+        await self._writer.run(self._desk.sync)
+
+    async def close(self) -> None:
+        """Seal what is journaled; accept nothing any more. What cannot be sealed stays in the journal: StoreError."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._writer.close(self._last))
+        await asyncio.shield(self._closing)
+        if self._left:
+            left, self._left = self._left, []
+            raise StoreError(
+                f"{len(left)} journal segments could not be sealed ({self._sealer.error}); nothing is lost: they lie in "
+                f"{self._place}, and a further run continues from them"
+            )
+
+    def _last(self) -> None:
+        if self._sealer.error:
+            self._sealer.retry()
+        self._left = self._sealer.close()

@@ -1,0 +1,129 @@
+"""The other writers of a journal folder: their outcomes as they come, their claims while they live, and their estate.
+
+Used by one thread at a time. A segment whose lock can be had belongs to a dead process; who gets the lock adopts it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from imgtag_pipeline.journal import SUFFIX, Notes, SegmentReader
+from imgtag_pipeline.store_files import Files
+from imgtag_pipeline.store_layout import token_of
+from imgtag_pipeline.store_shelf import Shelf
+
+_PREFIX_OF_HIDDEN: Final = "."
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What was found in the journals of dead runs, for the report. `bytes_dropped` were no valid frames."""
+
+    segments: int = 0
+    frames: int = 0
+    outcomes: int = 0
+    bytes_dropped: int = 0
+    frames_missing: int = 0
+
+
+@dataclass(slots=True)
+class Estate:
+    """A dead process's segment, locked by us, with all its rows on the shelf as `source`."""
+
+    reader: SegmentReader
+    source: int
+
+
+@dataclass(slots=True)
+class Dead:
+    """What one look found dead: segments to seal, and the notes that nobody has answered."""
+
+    estates: list[Estate] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
+
+
+class Peers:
+    """All segments in `folder` that are not this process's own."""
+
+    def __init__(self, folder: Path, *, own: str, seed: int, shelf: Shelf, files: Files) -> None:
+        self.recovered = Recovered()
+        self._folder = folder
+        self._own = own
+        self._seed = seed
+        self._shelf = shelf
+        self._files = files
+        self._living: dict[str, Estate] = {}
+
+    def look(self) -> Dead:
+        """Read what is new, find who died, and read the parts of those who sealed and left."""
+        self._discover()
+        dead: dict[str, list[Estate]] = {}
+        left = []
+        for name, peer in sorted(self._living.items()):
+            self._read(peer)
+            if peer.reader.adopt():
+                self._read(peer)
+                dead.setdefault(token_of(name), []).append(peer)
+            elif not peer.reader.is_in_place():
+                left.append(peer)
+            else:
+                continue
+            del self._living[name]
+        if left:
+            self._shelf.read_parts()
+        for peer in left:
+            self._shelf.forget(peer.source)
+            peer.reader.close()
+        return self._bury(dead)
+
+    def claims(self) -> set[bytes]:
+        """The key hashes that living peers have claimed: each one's last segment says."""
+        last = {token_of(name): peer for name, peer in sorted(self._living.items())}
+        return set[bytes]().union(*(peer.reader.notes.claims for peer in last.values()))
+
+    def writers(self) -> list[dict[str, Any]]:
+        """Who the living peers are."""
+        last = {token_of(name): peer.reader.header for name, peer in sorted(self._living.items())}
+        return list(last.values())
+
+    def close(self) -> None:
+        """Let go of all segments."""
+        for peer in self._living.values():
+            peer.reader.close()
+        self._living.clear()
+
+    def _discover(self) -> None:
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")) if self._folder.is_dir() else ():
+            name = path.name.removesuffix(SUFFIX)
+            if name in self._living or name.startswith(_PREFIX_OF_HIDDEN) or token_of(name) == self._own:
+                continue
+            try:
+                reader = SegmentReader(path, seed=self._seed, files=self._files)
+            except FileNotFoundError:
+                continue
+            self._living[name] = Estate(reader, self._shelf.new_source())
+
+    def _read(self, peer: Estate) -> None:
+        for batch in peer.reader.read():
+            self._shelf.append(peer.source, batch)
+
+    def _bury(self, dead: dict[str, list[Estate]]) -> Dead:
+        found = Dead()
+        for estates in dead.values():
+            is_whole = not estates[-1].reader.dropped
+            for estate in estates:
+                found.estates.append(estate)
+                self._count(estate)
+                if estate is estates[-1] or not is_whole:
+                    found.notes.inherit(estate.reader.notes)
+        return found
+
+    def _count(self, estate: Estate) -> None:
+        facts, reader = self.recovered, estate.reader
+        facts.segments += 1
+        facts.frames += reader.frames
+        facts.bytes_dropped += reader.dropped
+        facts.frames_missing += reader.missing
+        facts.outcomes += reader.outcomes

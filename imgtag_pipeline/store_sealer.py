@@ -1,0 +1,113 @@
+"""Turns journal segments into parts, on a thread of its own. A segment is removed only after its part is in place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Protocol
+
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.store_layout import PART_SUFFIX
+from imgtag_pipeline.store_parts import PartFolder, joined, split_parts
+from imgtag_pipeline.store_shelf import Shelf
+
+
+class Sealable(Protocol):
+    """A segment that will not grow any more."""
+
+    @property
+    def name(self) -> str:
+        """Its name without the suffix."""
+        ...
+
+    def remove(self) -> None:
+        """Delete it."""
+        ...
+
+    def close(self) -> None:
+        """Leave it to be adopted."""
+        ...
+
+
+class Worker:
+    """A thread that runs what it is given, in order; started at the first piece of work."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._name = name
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run it after what was submitted before. It must not raise."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._queue.put(work)
+
+    def stop(self) -> None:
+        """End after what was submitted before."""
+        if self._thread is not None:
+            self._queue.put(None)
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            work()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A segment, and the source that holds its rows."""
+
+    segment: Sealable
+    source: int
+
+
+class Sealer:
+    """Seals segments into `folder` as parts of at most `max_bytes`. What fails is kept and tried again later."""
+
+    def __init__(self, shelf: Shelf, folder: PartFolder, *, run: str, max_bytes: int) -> None:
+        self._shelf = shelf
+        self._folder = folder
+        self._run = run
+        self._max_bytes = max_bytes
+        self._waiting: list[Task] = []
+        self.error: Exception | None = None
+
+    def seal(self, task: Task) -> None:
+        """Seal this one and those that failed before; never raises, see `error`."""
+        self._waiting.append(task)
+        self.retry()
+
+    def retry(self) -> None:
+        """Seal what failed before."""
+        self.error = None
+        tasks, self._waiting = self._waiting, []
+        for task in tasks:
+            try:
+                self._seal(task)
+            except (OSError, StoreError) as error:
+                self.error = error
+                self._waiting.append(task)
+
+    def close(self) -> list[str]:
+        """Leave what could not be sealed to a later run; returns the names of those segments."""
+        names = [task.segment.name for task in self._waiting]
+        for task in self._waiting:
+            task.segment.close()
+        self._waiting = []
+        return names
+
+    def _seal(self, task: Task) -> None:
+        batches = self._shelf.rows(task.source)
+        if not batches:
+            self._shelf.forget(task.source)
+            task.segment.remove()
+            return
+        names = []
+        for number, data in enumerate(split_parts(joined(batches), run=self._run, max_bytes=self._max_bytes)):
+            names.append(f"{task.segment.name}-{number}{PART_SUFFIX}")
+            self._folder.put(names[-1], data)
+        self._shelf.settle(task.source, names)
+        task.segment.remove()

@@ -1,0 +1,148 @@
+"""What a store knows, in one place: the parts that it has read, the rows that are still in journals, and the index.
+
+Safe from any thread. A part that vanishes under us was compacted by somebody: the newer part is read instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.store_index import ROW_BITS, STATUSES, Entry, Found, Index, level_of_rows
+from imgtag_pipeline.store_parts import PartFolder
+from imgtag_pipeline.store_rows import empty
+from imgtag_pipeline.store_sources import Cache, PartGone, PartPiece, Source, Sources
+
+Known = Literal["ok", "empty", "failed"]
+_INDEXED: Final = ("key", "status", "attempts", "at")
+_CODES: Final = {name: code for code, name in enumerate(STATUSES)}
+_RETRIES: Final = 5
+
+
+class Shelf:
+    """All outcomes that can be read. `folders` are looked through in order for a part."""
+
+    def __init__(self, folders: Sequence[PartFolder], *, cache_bytes: int) -> None:
+        self.index = Index()
+        self._folders = folders
+        self._sources = Sources()
+        self._cache = Cache(cache_bytes)
+        self._known: set[str] = set()
+        self._loading = threading.Lock()
+        self._settled_before = 0
+        self._opened_at = 0
+
+    def mark_opened(self, at: int) -> None:
+        """What is known by now was known before this run: a failure among it may be retried."""
+        self._settled_before = self._sources.last
+        self._opened_at = at
+
+    def read_parts(self) -> None:
+        """Read the parts that are new."""
+        with self._loading:
+            for _ in range(_RETRIES):
+                names = sorted({name for folder in self._folders for name in folder.sizes()} - self._known)
+                if not all([self._read_part(name) for name in names]):
+                    continue
+                return
+            raise StoreError("the store's parts change faster than they can be read; try again when compaction is over")
+
+    def _read_part(self, name: str) -> bool:
+        try:
+            piece = self.piece(name)
+            columns = piece.columns(_INDEXED)
+        except PartGone:
+            return False
+        number = self._sources.add(Source([piece]))
+        self.index.add_level(level_of_rows(columns, place=number << ROW_BITS))
+        self._known.add(name)
+        return True
+
+    def piece(self, name: str) -> PartPiece:
+        """A part as a piece of a source."""
+        return PartPiece(name, lambda: self._open(name), self._cache)
+
+    def _open(self, name: str) -> Any:
+        for folder in self._folders[:-1]:
+            try:
+                return folder.opened(name)
+            except FileNotFoundError:
+                continue
+        return self._folders[-1].opened(name)
+
+    def new_source(self) -> int:
+        """A source that grows by `append`."""
+        return self._sources.add(Source())
+
+    def append(self, number: int, batch: pa.RecordBatch) -> None:
+        """Add rows to a growing source."""
+        start = self._sources.get(number).append(batch)
+        first = number << ROW_BITS | start
+        columns = (batch.column(name) for name in ("status", "attempts"))
+        statuses, attempts = (column.to_pylist() for column in columns)
+        at = batch.column("at").cast(pa.int64()).to_pylist()
+        entries = (
+            Entry(_CODES.get(s, 0), t or 0, first + i, a or 1)
+            for i, (s, t, a) in enumerate(zip(statuses, at, attempts, strict=True))
+        )
+        self.index.add_recent(number, zip(batch.column("key").to_pylist(), entries, strict=True))
+
+    def rows(self, number: int) -> list[pa.RecordBatch]:
+        """A source's rows that are in memory."""
+        return self._sources.get(number).batches()
+
+    def settle(self, number: int, parts: Sequence[str] = ()) -> None:
+        """The source grows no more; with `parts`, these hold its rows from now on."""
+        if parts:
+            self._sources.get(number).replace([self.piece(name) for name in parts])
+            self._known.update(parts)
+        self.index.settle(number)
+
+    def forget(self, number: int) -> None:
+        """Drop a growing source whose rows stand in parts that were read."""
+        self.index.forget(number)
+        self._sources.drop(number)
+
+    def known(self, keys: Sequence[str], *, retry_failed: bool = False) -> list[Known | None]:
+        """The status of each key; None means ask. With `retry_failed`, a failure of an earlier run counts as None."""
+        found = self.index.find(keys)
+        codes = found.status
+        if retry_failed:
+            codes = np.where((codes == 0) & self._is_earlier(found), -1, codes)
+        return [_NAMES[code] for code in codes.tolist()]
+
+    def _is_earlier(self, found: Found) -> Any:
+        sources = (found.place >> np.uint64(ROW_BITS)).astype(np.int64)
+        return (sources <= self._settled_before) | (found.at < self._opened_at)
+
+    def take(self, keys: Sequence[str]) -> pa.RecordBatch:
+        """The winning outcome of each key, in order."""
+        if not keys:
+            return empty()
+        gone = ""
+        for _ in range(_RETRIES):
+            found = self.index.find(keys)
+            missing = np.flatnonzero(found.status < 0)
+            if len(missing):
+                raise StoreError(f"the tag store has no outcome for {keys[int(missing[0])]!r}")
+            try:
+                batch = self._sources.take(found.place)
+            except PartGone as error:
+                gone = str(error)
+                self.read_parts()
+                continue
+            if not pc.all(pc.equal(batch.column("key"), pa.array(keys, pa.string()))).as_py():
+                raise StoreError("the tag store's index and parts disagree; nothing is returned, open the store anew")
+            return batch
+        raise StoreError(
+            f"part {gone} is gone and its rows stand in no other part; a further run asks about them again"
+        )
+
+
+_NAMES: Final[dict[int, Known | None]] = {-1: None, 0: "failed", 1: "empty", 2: "ok"}

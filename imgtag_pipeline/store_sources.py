@@ -1,0 +1,232 @@
+"""Where the stored rows are: sources made of pieces, in memory or in a part's row groups, with a cache by bytes."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgtag_pipeline import schema
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.store_index import ROW_BITS, Array
+from imgtag_pipeline.store_rows import concat, empty
+
+_ROW_MASK: Final = (1 << ROW_BITS) - 1
+
+
+class PartGone(Exception):
+    """A part that was listed is no longer there: somebody compacted, and its rows stand in a newer part."""
+
+
+class Piece(Protocol):
+    """Consecutive rows of a source."""
+
+    rows: int
+
+    def take(self, rows: Array) -> pa.RecordBatch:
+        """These rows, in the order asked for."""
+        ...
+
+
+class MemoryPiece:
+    """Rows held in memory."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch = batch
+        self.rows = batch.num_rows
+
+    def take(self, rows: Array) -> pa.RecordBatch:
+        """These rows, in the order asked for."""
+        return pick(self.batch, rows)
+
+
+def pick(batch: pa.RecordBatch, rows: Array) -> pa.RecordBatch:
+    """These rows; without a copy where they are consecutive."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (len(rows) == 1 or bool((np.diff(rows) == 1).all())):
+        return batch.slice(int(rows[0]), len(rows))
+    return batch.take(pa.array(rows))
+
+
+class Cache:
+    """Decoded row groups, the least recently used dropped first; bounded in bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held: OrderedDict[tuple[str, int], pa.RecordBatch] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, name: tuple[str, int], load: Callable[[], pa.RecordBatch]) -> pa.RecordBatch:
+        """The row group, loaded when it is not held."""
+        with self._lock:
+            held = self._held.get(name)
+            if held is not None:
+                self._held.move_to_end(name)
+                return held
+        batch = load()
+        with self._lock:
+            if name not in self._held:
+                self._held[name] = batch
+                self._bytes += batch.nbytes
+            while self._bytes > self._max_bytes and len(self._held) > 1:
+                _, old = self._held.popitem(last=False)
+                self._bytes -= old.nbytes
+        return batch
+
+
+class PartPiece:
+    """Rows of one Parquet part, read by row group. `opened` gives a readable file, or raises FileNotFoundError."""
+
+    def __init__(self, name: str, opened: Callable[[], Any], cache: Cache) -> None:
+        self.name = name
+        self._opened = opened
+        self._cache = cache
+        self._lock = threading.Lock()
+        with self._file() as file:
+            meta = file.metadata
+            sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        self.rows = sum(sizes)
+        self._starts = np.array([0, *accumulate(sizes)], np.int64)
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of all rows."""
+        with self._file() as file:
+            return file.read(columns=list(names))
+
+    def take(self, rows: Array) -> pa.RecordBatch:
+        """These rows, in the order asked for."""
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        return gather(groups, rows - self._starts[groups], lambda group, local: pick(self._group(group), local))
+
+    def _group(self, number: int) -> pa.RecordBatch:
+        return self._cache.get((self.name, number), lambda: self._load(number))
+
+    def _load(self, number: int) -> pa.RecordBatch:
+        with self._lock, self._file() as file:
+            return concat(file.read_row_group(number).cast(schema.OUTCOME).to_batches() or [empty()])
+
+    def _file(self) -> Any:
+        try:
+            return pq.ParquetFile(self._opened(), page_checksum_verification=True)
+        except FileNotFoundError:
+            raise PartGone(self.name) from None
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(self.name, error) from error
+
+
+def damaged(name: str, error: BaseException) -> StoreError:
+    """What is said of a part that cannot be read."""
+    return StoreError(
+        f"part {name} cannot be read ({error}); nothing of it is used: restore it, or move it out of the folder, "
+        "which asks about its images again"
+    )
+
+
+class Source:
+    """Rows that grew together, numbered from 0; pieces may be replaced by others that hold the same rows."""
+
+    def __init__(self, pieces: Sequence[Piece] = ()) -> None:
+        self._lock = threading.Lock()
+        self._pieces: list[Piece] = list(pieces)
+        self._starts = [0, *accumulate(piece.rows for piece in pieces)]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self._starts[-1]
+
+    def append(self, batch: pa.RecordBatch) -> int:
+        """Add rows in memory; returns the number of the first. Small batches are merged, so that many stay cheap."""
+        with self._lock:
+            start = self._starts.pop()
+            pieces: list[Piece] = [*self._pieces, MemoryPiece(batch)]
+            starts = [*self._starts, start]
+            while len(pieces) > 1 and pieces[-2].rows <= 2 * pieces[-1].rows:
+                last, before = pieces.pop(), pieces.pop()
+                if not (isinstance(last, MemoryPiece) and isinstance(before, MemoryPiece)):
+                    pieces += [before, last]
+                    break
+                pieces.append(MemoryPiece(concat([before.batch, last.batch])))
+                starts.pop()
+            starts.append(start + batch.num_rows)
+            self._pieces, self._starts = pieces, starts
+            return start
+
+    def batches(self) -> list[pa.RecordBatch]:
+        """The rows that are in memory."""
+        with self._lock:
+            return [piece.batch for piece in self._pieces if isinstance(piece, MemoryPiece)]
+
+    def replace(self, pieces: Sequence[Piece]) -> None:
+        """The same rows, from elsewhere."""
+        starts = [0, *accumulate(piece.rows for piece in pieces)]
+        with self._lock:
+            if starts[-1] != self._starts[-1]:
+                raise StoreError(f"sealed {starts[-1]} rows of {self._starts[-1]}; the journal is kept")
+            self._pieces, self._starts = list(pieces), starts
+
+    def take(self, rows: Array) -> pa.RecordBatch:
+        """These rows, in the order asked for."""
+        with self._lock:
+            pieces, starts = self._pieces, self._starts
+        low, high = int(rows.min()), int(rows.max())
+        first = bisect_right(starts, low) - 1
+        if high < starts[first + 1]:
+            return pieces[first].take(rows - starts[first])
+        numbers = np.searchsorted(np.array(starts), rows, side="right") - 1
+        return gather(numbers, rows - np.array(starts)[numbers], lambda number, local: pieces[number].take(local))
+
+
+def gather(groups: Array, rows: Array, take: Callable[[int, Array], pa.RecordBatch]) -> pa.RecordBatch:
+    """Rows of several groups in the order asked for; `take` reads from one group."""
+    order = np.argsort(groups, kind="stable")
+    sorted_groups = groups[order]
+    edges = [0, *(np.flatnonzero(np.diff(sorted_groups)) + 1).tolist(), len(groups)]
+    picked = [take(int(sorted_groups[a]), rows[order[a:b]]) for a, b in zip(edges, edges[1:], strict=False)]
+    if len(picked) == 1 and bool((np.diff(order) == 1).all()):
+        return picked[0]
+    back = np.empty(len(rows), np.int64)
+    back[order] = np.arange(len(rows))
+    return pick(concat(picked), back)
+
+
+class Sources:
+    """All sources by number, counted from 1; a place is `source << 32 | row`."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, Source] = {}
+        self._lock = threading.Lock()
+        self.last = 0
+
+    def add(self, source: Source) -> int:
+        """Its number."""
+        with self._lock:
+            self.last += 1
+            self._all[self.last] = source
+            return self.last
+
+    def get(self, number: int) -> Source:
+        """The source; `PartGone` when its rows were found elsewhere meanwhile."""
+        source = self._all.get(number)
+        if source is None:
+            raise PartGone(f"of source {number}")
+        return source
+
+    def drop(self, number: int) -> None:
+        """Forget a source that no place points into."""
+        self._all.pop(number, None)
+
+    def take(self, places: Array) -> pa.RecordBatch:
+        """The rows at these places, in order."""
+        return gather(
+            (places >> np.uint64(ROW_BITS)).astype(np.int64),
+            (places & np.uint64(_ROW_MASK)).astype(np.int64),
+            lambda number, rows: self.get(number).take(rows),
+        )

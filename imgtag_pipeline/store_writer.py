@@ -1,0 +1,234 @@
+"""The thread that owns this process's journal: it writes all that is queued at once, and then lets the callers go on.
+
+Answers are written before they count; the disk is told to keep them in groups. After the first failure nothing is
+accepted any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from imgtag_pipeline.errors import ImgtagError, StoreError
+from imgtag_pipeline.store_desk import Desk, Group
+from imgtag_pipeline.store_sealer import Worker
+
+_GROUP_ITEMS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When the journal is synced (seconds, 0 for every write) and when a segment is sealed.
+
+    `seal_every` seconds after its first outcome, None for by size alone.
+    """
+
+    sync_every: float = 0.1
+    seal_rows: int = 50_000
+    seal_bytes: int = 32 << 20
+    seal_every: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    add: Callable[[Group], None] | None
+    call: Callable[[], Any] | None
+    future: asyncio.Future[Any]
+
+
+class Writer:
+    """Runs a desk. Every method may be called from any event loop."""
+
+    def __init__(self, desk: Desk, worker: Worker, *, pace: Pace, place: str) -> None:
+        self._desk = desk
+        self._worker = worker
+        self._pace = pace
+        self._place = place
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._refusal: str | None = None
+        self._is_dirty = False
+        self._sync_due = 0.0
+        self._seal_due: float | None = None
+        self._last: Callable[[], None] = _nothing
+
+    async def record(self, add: Callable[[Group], None]) -> None:
+        """Returns when what `add` put into the group is written."""
+        await self._send(add, None)
+
+    async def run(self, call: Callable[[], Any]) -> Any:
+        """What `call` returns, run on the writer's thread."""
+        return await self._send(None, call)
+
+    async def _send(self, add: Callable[[Group], None] | None, call: Callable[[], Any] | None) -> Any:
+        if self._refusal:
+            raise StoreError(self._refusal)
+        item = _Item(add, call, asyncio.get_running_loop().create_future())
+        self._start()
+        self._queue.put(item)
+        return await item.future
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="imgtag-journal", daemon=True)
+                self._thread.start()
+
+    async def close(self, last: Callable[[], None]) -> None:
+        """Write what is queued, have everything sealed, then run `last` on the sealer's thread and return."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._last = partial(_run_last, last, future)
+        if self._thread is None:
+            self._finish()
+        else:
+            self._queue.put(None)
+        await future
+
+    @property
+    def is_broken(self) -> bool:
+        """The journal could not be written."""
+        return self._refusal is not None
+
+    # --- on the thread ---
+
+    def _work(self) -> None:
+        is_open = True
+        while is_open:
+            items, is_open = self._next_items()
+            try:
+                self._handle(items)
+                self._keep_pace()
+            except Exception as error:  # whatever it is, callers must not wait for a dead thread
+                self._break(error)
+                self._refuse(items)
+        self._finish()
+
+    def _finish(self) -> None:
+        try:
+            self._desk.finish()
+        except Exception as error:  # the journal stays as it is, for a later run
+            self._break(error)
+            self._desk.abandon()
+        self._refusal = self._refusal or "the tag store is closed"
+        self._drain()
+        self._worker.submit(self._last)
+        self._worker.stop()
+
+    def _next_items(self) -> tuple[list[_Item], bool]:
+        items: list[_Item] = []
+        try:
+            item = self._queue.get(timeout=self._patience())
+            while item is not None:
+                items.append(item)
+                if len(items) == _GROUP_ITEMS:
+                    return items, True
+                item = self._queue.get_nowait()
+        except Empty:
+            return items, True
+        return items, False
+
+    def _patience(self) -> float | None:
+        dues = [self._sync_due] if self._is_dirty else []
+        if self._seal_due is not None:
+            dues.append(self._seal_due)
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
+
+    def _handle(self, items: list[_Item]) -> None:
+        if self._refusal:
+            self._refuse(items)
+            return
+        group = Group()
+        writes = [item for item in items if item.add]
+        for item in writes:
+            assert item.add is not None
+            item.add(group)
+        if writes:
+            self._desk.record(group)
+            self._written()
+            _resolve([(item.future, None, None) for item in writes])
+        for item in items:
+            if item.call:
+                self._call(item, item.call)
+
+    def _call(self, item: _Item, call: Callable[[], Any]) -> None:
+        try:
+            _resolve([(item.future, call(), None)])
+        except ImgtagError as error:
+            _resolve([(item.future, None, error)])
+        self._written()
+
+    def _written(self) -> None:
+        if self._pace.sync_every <= 0:
+            self._desk.sync()
+        elif not self._is_dirty:
+            self._is_dirty = True
+            self._sync_due = time.monotonic() + self._pace.sync_every
+        if self._pace.seal_every is not None and self._seal_due is None and self._desk.rows:
+            self._seal_due = time.monotonic() + self._pace.seal_every
+
+    def _keep_pace(self) -> None:
+        if self._refusal:
+            return
+        now = time.monotonic()
+        if self._is_dirty and now >= self._sync_due:
+            self._desk.sync()
+            self._is_dirty = False
+        is_full = self._desk.rows >= self._pace.seal_rows or self._desk.size >= self._pace.seal_bytes
+        if self._desk.rows and (is_full or (self._seal_due is not None and now >= self._seal_due)):
+            self._desk.rotate()
+            self._seal_due = None
+
+    def _break(self, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        self._refusal = (
+            f"the journal of the tag store cannot be written ({reason}); nothing is sent any more. What was saved before "
+            f"stands in {self._place}; make room or mend the disk, and run again to continue"
+        )
+        self._is_dirty, self._seal_due = False, None
+
+    def _refuse(self, items: list[_Item]) -> None:
+        refusal = self._refusal or "the tag store is closed"
+        _resolve([(item.future, None, StoreError(refusal)) for item in items])
+
+    def _drain(self) -> None:
+        while not self._queue.empty():
+            item = self._queue.get()
+            if item is not None:
+                self._refuse([item])
+
+
+def _nothing() -> None:
+    return
+
+
+def _run_last(last: Callable[[], None], future: asyncio.Future[None]) -> None:
+    try:
+        last()
+    finally:
+        _resolve([(future, None, None)])
+
+
+def _resolve(answers: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, Exception | None]]] = {}
+    for answer in answers:
+        by_loop.setdefault(answer[0].get_loop(), []).append(answer)
+    for loop, some in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(partial(_settle, some))
+
+
+def _settle(answers: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    for future, value, error in answers:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
