@@ -82,13 +82,14 @@ def long_schema(kept: pa.Schema) -> pa.Schema:
 def wide_schema(kept: pa.Schema, vocabulary: Sequence[str]) -> pa.Schema:
     """The caller's columns, one float32 column per tag of the vocabulary, status and error code."""
     check_columns(kept.names, shape="wide", vocabulary=vocabulary)
-    return pa.schema([*kept, *((name, pa.float32()) for name in _tag_names(vocabulary)), *schema.WIDE_TAIL])
+    tags = [(name, pa.float32()) for name in _tag_names(vocabulary)]
+    return pa.schema([*kept, *tags, *schema.WIDE_TAIL], metadata=_index_metadata(kept))
 
 
 def nested_schema(kept: pa.Schema) -> pa.Schema:
     """The caller's columns, then the list of tags, status, error code and error."""
     check_columns(kept.names, shape="nested")
-    return pa.schema([*kept, *schema.NESTED])
+    return pa.schema([*kept, *schema.NESTED], metadata=_index_metadata(kept))
 
 
 def long(
@@ -200,6 +201,12 @@ def vocabulary_of(outcomes: pa.RecordBatch | pa.Table | Iterable[pa.RecordBatch]
     for batch in outcomes:
         total += tag_counts(batch, view)
     return in_order(total)
+
+
+def _index_metadata(kept: pa.Schema) -> dict[bytes, bytes] | None:
+    """What pandas noted about its index; notes of other tools describe a table that this is no longer."""
+    noted = (kept.metadata or {}).get(b"pandas")
+    return None if noted is None else {b"pandas": noted}
 
 
 def _tag_names(vocabulary: Sequence[str]) -> list[str]:

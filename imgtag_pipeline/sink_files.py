@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final, Self
 
 import pyarrow as pa
 
-from imgtag_pipeline.errors import OutputError
+from imgtag_pipeline.errors import ConfigError, OutputError
 from imgtag_pipeline.files import FileKind, is_local, kind_of, open_filesystem
 from imgtag_pipeline.sink_formats import GROUP_BYTES, GROUP_ROWS, Format, open_format
 from imgtag_pipeline.sink_places import REPORT_FILE, LocalPlace, Place, RemotePlace
@@ -30,13 +30,13 @@ class FileSink:
         self.rows = 0
         self._out = out
         filesystem, path = open_filesystem(out, storage_options)
-        self._is_folder = out.endswith("/") or not PurePosixPath(path).suffix or filesystem.isdir(path)
-        self._kind = FileKind("parquet") if self._is_folder else kind_of(path)
-        self._place: Place = (
-            LocalPlace(Path(path), is_folder=self._is_folder, overwrite=overwrite)
-            if is_local(filesystem)
-            else RemotePlace(filesystem, path, is_folder=self._is_folder, overwrite=overwrite)
-        )
+        try:
+            self._is_folder = out.endswith("/") or not PurePosixPath(path).suffix or filesystem.isdir(path)
+            self._kind = FileKind("parquet") if self._is_folder else kind_of(path)
+            place = LocalPlace if is_local(filesystem) else RemotePlace
+            self._place: Place = place(filesystem, path, is_folder=self._is_folder, overwrite=overwrite)
+        except OSError as error:
+            raise ConfigError(f"{out!r} cannot be looked at ({error}); choose an output that can be written") from error
         self._staging: Path | None = None
         self._file: BinaryIO | None = None
         self._format: Format | None = None
@@ -117,7 +117,7 @@ class FileSink:
         """Say in one sentence what the disk or the store said."""
         try:
             yield
-        except OSError as error:
+        except (OSError, NotImplementedError, pa.ArrowException) as error:
             self._abandon()
-            reason = error.strerror or str(error) or type(error).__name__
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise OutputError(f"{self._out!r} cannot be written ({reason}); nothing is left there") from error

@@ -98,10 +98,11 @@ def _csv_table(table: pa.Table) -> pa.Table:
 
 
 def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
     if pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.string()) if pa.types.is_temporal(kind) and not pa.types.is_duration(kind) else column
     if pa.types.is_string_view(kind) or pa.types.is_null(kind) or pa.types.is_decimal(kind):

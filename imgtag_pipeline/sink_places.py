@@ -43,7 +43,7 @@ class Place(Protocol):
 class LocalPlace:
     """A file or folder on a local disk: built beside its name, synced, renamed."""
 
-    def __init__(self, target: Path, *, is_folder: bool, overwrite: bool) -> None:
+    def __init__(self, _filesystem: Any, target: str, *, is_folder: bool, overwrite: bool) -> None:
         self._target = Path(os.path.abspath(target))
         self._is_folder = is_folder
         self._overwrite = overwrite

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -195,7 +196,7 @@ def _frame(
     def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for start in range(0, rows, BATCH_ROWS):
             stop = min(start + BATCH_ROWS, rows)
-            positions = pa.array(range(start, stop), pa.int64())
+            positions = pa.array(np.arange(start, stop, dtype=np.int64))
             arrays = [positions if name == ROW else column(name, start) for name in wanted]
             yield pa.RecordBatch.from_arrays(arrays, names=list(wanted))
 
