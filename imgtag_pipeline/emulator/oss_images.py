@@ -29,9 +29,18 @@ _MAX_PIXELS: Final = 250_000_000
 _FORMATS: Final = frozenset({"JPEG", "PNG"})
 _DEFAULT_THRESHOLD: Final = 70
 _LABELS: Final = re.compile(r"image/labels(?:,thr_(?P<thr>[^,]*))?")
-# What a word of the tagger belongs to; real trees have up to three levels, here there are two.
+# What a word of the tagger belongs to, in the language of the answers; here the tree has two levels, OSS's has three.
+_GROUPS: Final = {
+    "animation": "动态",
+    "aspect": "画幅",
+    "colorfulness": "色彩",
+    "contrast": "对比度",
+    "orientation": "方向",
+    "sharpness": "清晰度",
+    "tone": "影调",
+    "transparency": "透明度",
+}
 _PARENTS: Final = dict.fromkeys(COLORS, "颜色") | dict.fromkeys(THINGS, "事物")
-_OTHER_PARENT: Final = "画面"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +175,9 @@ def _ranked(sight: Sight) -> list[Tag]:
 
 
 def _parent(tag: Tag) -> str:
-    if tag.parent or tag.level == 1:
-        return tag.parent or ""
-    return _PARENTS.get(tag.name, _OTHER_PARENT)
+    if tag.parent:
+        return _GROUPS.get(tag.parent, tag.parent)
+    return "" if tag.level == 1 else _PARENTS.get(tag.name, "")
 
 
 def is_billed(code: str) -> bool:
