@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imgtag_pipeline.emulator.cloud import Cloud
+from imgtag_pipeline.emulator.oss import OssGateway
 from imgtag_pipeline.emulator.viapi import Viapi
 from imgtag_pipeline.emulator.viapi_upload import UploadBucket, Uploads
 from imgtag_pipeline.emulator.wire import Family
@@ -13,4 +14,4 @@ from imgtag_pipeline.emulator.wire import Family
 def all_families(cloud: Cloud) -> Sequence[Family]:
     """One gateway of each vendor, on one cloud."""
     uploads = Uploads(cloud)
-    return Viapi(cloud, uploads), UploadBucket(uploads)
+    return Viapi(cloud, uploads), UploadBucket(uploads), OssGateway(cloud, cloud.options.oss)

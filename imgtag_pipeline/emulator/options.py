@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from imgtag_pipeline.emulator.oss_options import OssOptions
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -60,3 +62,4 @@ class EmulatorOptions:
     foreign_hosts: Literal["accept", "refuse"] = "accept"
     max_body_bytes: int = 1 << 30
     kept_entries: int = 100_000
+    oss: OssOptions = field(default_factory=OssOptions)
