@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -34,7 +34,7 @@ from imgtag_pipeline.store_parts import LocalParts
 from imgtag_pipeline.store_peers import Recovered
 from imgtag_pipeline.store_rows import microseconds
 from imgtag_pipeline.store_sealer import Sealer, Worker
-from imgtag_pipeline.store_shelf import Shelf
+from imgtag_pipeline.store_shelf import Known, Shelf
 from imgtag_pipeline.store_writer import Pace, Writer
 
 
@@ -51,9 +51,7 @@ class TagStore(Protocol):
         """What was found in the journals of dead runs."""
         ...
 
-    def lookup(
-        self, keys: Sequence[str], *, retry_failed: bool = False
-    ) -> list[Literal["ok", "empty", "failed"] | None]:
+    def lookup(self, keys: Sequence[str], *, retry_failed: bool = False) -> list[Known | None]:
         """What is known of each key, None for ask. With `retry_failed`, failures of earlier runs are asked again."""
         ...
 
@@ -114,9 +112,9 @@ class TagStore(Protocol):
 class Tuning:
     """Sizes and times that seldom need a change; `files` lets a test break the disk."""
 
-    pace: Pace = Pace()
+    pace: Pace = field(default_factory=Pace)
     cache_bytes: int = 256 << 20
-    files: Files = Files()
+    files: Files = field(default_factory=Files)
 
 
 def open_store(

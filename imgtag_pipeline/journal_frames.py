@@ -1,7 +1,7 @@
 """The journal's frames: length, sequence and CRC around a payload, and the scan that never returns a wrong one.
 
-The magic opens with a byte that no UTF-8 text contains, and the CRC is seeded with the identity, so that neither a tag's
-text nor a frame of another store can pass for a frame of this one.
+The magic opens with a byte that no UTF-8 text contains, and the CRC is seeded with the identity, so that neither the
+text of a tag nor a frame of another store can pass for a frame of this one.
 """
 
 from __future__ import annotations

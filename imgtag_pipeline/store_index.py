@@ -178,10 +178,10 @@ class Index:
         with self._lock:
             self._recent = tuple(pair for pair in self._recent if pair[0] != source)
 
-    def recent_keys(self, source: int) -> list[str]:
-        """The keys of an unsealed source."""
+    def recent_sources(self) -> list[int]:
+        """The sources that may still grow."""
         with self._lock:
-            return list(dict(self._recent).get(source, {}))
+            return [source for source, _ in self._recent]
 
     def winners(self) -> Level:
         """All winners as one level: what a summary counts."""

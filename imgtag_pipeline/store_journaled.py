@@ -1,4 +1,4 @@
-"""The tag store on a disk: a journal that is written at once, parts that are sealed from it, shared with other processes."""
+"""The tag store on a disk: a journal that is written at once, and parts that are sealed from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
-from imgtag_pipeline.store_desk import Desk, Group
+from imgtag_pipeline.store_desk import Desk
 from imgtag_pipeline.store_hash import digest
 from imgtag_pipeline.store_peers import Recovered
 from imgtag_pipeline.store_sealer import Sealer
@@ -118,8 +118,8 @@ class JournaledStore:
         if self._left:
             left, self._left = self._left, []
             raise StoreError(
-                f"{len(left)} journal segments could not be sealed ({self._sealer.error}); nothing is lost: they lie in "
-                f"{self._place}, and a further run continues from them"
+                f"{len(left)} journal segments could not be sealed ({self._sealer.error}); nothing is lost: they "
+                f"lie in {self._place}, and a further run continues from them"
             )
 
     def _last(self) -> None:

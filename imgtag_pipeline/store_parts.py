@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from imgtag_pipeline import schema
 from imgtag_pipeline.journal_frames import FORMAT
@@ -19,6 +18,8 @@ GROUP_ROWS: Final = 16_384
 
 def part_bytes(rows: pa.Table, *, run: str) -> bytes:
     """The rows as one Parquet file that says which run and version made it."""
+    import pyarrow.parquet as pq
+
     facts = {"imgtag_run": run, "imgtag_version": package_version(), "imgtag_format": str(FORMAT)}
     sink = pa.BufferOutputStream()
     pq.write_table(

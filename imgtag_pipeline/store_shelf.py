@@ -36,11 +36,13 @@ class Shelf:
         self._known: set[str] = set()
         self._loading = threading.Lock()
         self._settled_before = 0
+        self._growing = np.zeros(0, np.int64)
         self._opened_at = 0
 
     def mark_opened(self, at: int) -> None:
         """What is known by now was known before this run: a failure among it may be retried."""
         self._settled_before = self._sources.last
+        self._growing = np.array(self.index.recent_sources(), np.int64)
         self._opened_at = at
 
     def read_parts(self) -> None:
@@ -48,9 +50,9 @@ class Shelf:
         with self._loading:
             for _ in range(_RETRIES):
                 names = sorted({name for folder in self._folders for name in folder.sizes()} - self._known)
-                if not all([self._read_part(name) for name in names]):
-                    continue
-                return
+                read = [self._read_part(name) for name in names]
+                if all(read):
+                    return
             raise StoreError("the store's parts change faster than they can be read; try again when compaction is over")
 
     def _read_part(self, name: str) -> bool:
@@ -83,15 +85,29 @@ class Shelf:
     def append(self, number: int, batch: pa.RecordBatch) -> None:
         """Add rows to a growing source."""
         start = self._sources.get(number).append(batch)
+        keys, statuses, attempts = (batch.column(name).to_pylist() for name in ("key", "status", "attempts"))
+        self.announce(number, start, keys, statuses, batch.column("at").cast(pa.int64()).to_pylist(), attempts)
+
+    def announce(
+        self,
+        number: int,
+        start: int,
+        keys: Sequence[str],
+        statuses: Sequence[str],
+        at: Sequence[int | None],
+        attempts: Sequence[int | None],
+    ) -> None:
+        """Let rows of a growing source be found, the first of which is row `start`."""
         first = number << ROW_BITS | start
-        columns = (batch.column(name) for name in ("status", "attempts"))
-        statuses, attempts = (column.to_pylist() for column in columns)
-        at = batch.column("at").cast(pa.int64()).to_pylist()
-        entries = (
-            Entry(_CODES.get(s, 0), t or 0, first + i, a or 1)
-            for i, (s, t, a) in enumerate(zip(statuses, at, attempts, strict=True))
-        )
-        self.index.add_recent(number, zip(batch.column("key").to_pylist(), entries, strict=True))
+        entries = [
+            (key, Entry(_CODES.get(status, 0), moment or 0, first + i, count or 1))
+            for i, (key, status, moment, count) in enumerate(zip(keys, statuses, at, attempts, strict=True))
+        ]
+        self.index.add_recent(number, entries)
+
+    def add_rows(self, number: int, batch: pa.RecordBatch) -> None:
+        """The rows that were announced."""
+        self._sources.get(number).append(batch)
 
     def rows(self, number: int) -> list[pa.RecordBatch]:
         """A source's rows that are in memory."""
@@ -119,7 +135,8 @@ class Shelf:
 
     def _is_earlier(self, found: Found) -> Any:
         sources = (found.place >> np.uint64(ROW_BITS)).astype(np.int64)
-        return (sources <= self._settled_before) | (found.at < self._opened_at)
+        is_old = (sources <= self._settled_before) & ~np.isin(sources, self._growing)
+        return is_old | (found.at < self._opened_at)
 
     def take(self, keys: Sequence[str]) -> pa.RecordBatch:
         """The winning outcome of each key, in order."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from imgtag_pipeline import schema
 from imgtag_pipeline.errors import StoreError
@@ -19,6 +19,7 @@ from imgtag_pipeline.store_index import ROW_BITS, Array
 from imgtag_pipeline.store_rows import concat, empty
 
 _ROW_MASK: Final = (1 << ROW_BITS) - 1
+_FAN: Final = 16
 
 
 class PartGone(Exception):
@@ -113,6 +114,8 @@ class PartPiece:
             return concat(file.read_row_group(number).cast(schema.OUTCOME).to_batches() or [empty()])
 
     def _file(self) -> Any:
+        import pyarrow.parquet as pq
+
         try:
             return pq.ParquetFile(self._opened(), page_checksum_verification=True)
         except FileNotFoundError:
@@ -145,18 +148,13 @@ class Source:
     def append(self, batch: pa.RecordBatch) -> int:
         """Add rows in memory; returns the number of the first. Small batches are merged, so that many stay cheap."""
         with self._lock:
-            start = self._starts.pop()
+            start = self._starts[-1]
             pieces: list[Piece] = [*self._pieces, MemoryPiece(batch)]
-            starts = [*self._starts, start]
-            while len(pieces) > 1 and pieces[-2].rows <= 2 * pieces[-1].rows:
-                last, before = pieces.pop(), pieces.pop()
-                if not (isinstance(last, MemoryPiece) and isinstance(before, MemoryPiece)):
-                    pieces += [before, last]
-                    break
-                pieces.append(MemoryPiece(concat([before.batch, last.batch])))
-                starts.pop()
-            starts.append(start + batch.num_rows)
-            self._pieces, self._starts = pieces, starts
+            while (merged := _trailing(pieces)) >= _FAN:
+                batches = [piece.batch for piece in pieces[-merged:] if isinstance(piece, MemoryPiece)]
+                pieces[-merged:] = [MemoryPiece(concat(batches))]
+            self._pieces = pieces
+            self._starts = [0, *accumulate(piece.rows for piece in pieces)]
             return start
 
     def batches(self) -> list[pa.RecordBatch]:
@@ -184,12 +182,23 @@ class Source:
         return gather(numbers, rows - np.array(starts)[numbers], lambda number, local: pieces[number].take(local))
 
 
+def _trailing(pieces: Sequence[Piece]) -> int:
+    """How many of the last pieces are in memory and of no higher order of size than the very last."""
+    limit = _FAN ** (int(math.log(max(1, pieces[-1].rows), _FAN)) + 1)
+    count = 0
+    for piece in reversed(pieces):
+        if not isinstance(piece, MemoryPiece) or piece.rows >= limit:
+            break
+        count += 1
+    return count
+
+
 def gather(groups: Array, rows: Array, take: Callable[[int, Array], pa.RecordBatch]) -> pa.RecordBatch:
     """Rows of several groups in the order asked for; `take` reads from one group."""
     order = np.argsort(groups, kind="stable")
     sorted_groups = groups[order]
     edges = [0, *(np.flatnonzero(np.diff(sorted_groups)) + 1).tolist(), len(groups)]
-    picked = [take(int(sorted_groups[a]), rows[order[a:b]]) for a, b in zip(edges, edges[1:], strict=False)]
+    picked = [take(int(sorted_groups[a]), rows[order[a:b]]) for a, b in pairwise(edges)]
     if len(picked) == 1 and bool((np.diff(order) == 1).all()):
         return picked[0]
     back = np.empty(len(rows), np.int64)

@@ -188,8 +188,8 @@ class Writer:
     def _break(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._refusal = (
-            f"the journal of the tag store cannot be written ({reason}); nothing is sent any more. What was saved before "
-            f"stands in {self._place}; make room or mend the disk, and run again to continue"
+            f"the journal of the tag store cannot be written ({reason}); nothing is sent any more. What was saved "
+            f"before stands in {self._place}; make room or mend the disk, and run again to continue"
         )
         self._is_dirty, self._seal_due = False, None
 
