@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from imgtag_pipeline.errors import Billing, PermanentError
+from imgtag_pipeline.errors import Billing, PermanentError, TransientError
 
 Status = Literal["ok", "empty", "failed", "skipped"]
 Kind = Literal[
@@ -71,10 +71,14 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one image's exchange came to: its tags, best first; no tags means *empty*, not failed."""
+    """What one image's exchange came to: its tags, best first; no tags means *empty*, not failed.
+
+    `note` is one word that the vendor adds to an answer without tags ("Sensitive").
+    """
 
     tags: tuple[Tag, ...]
     request_id: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ class SaveJob:
 
 
 Step = Call | ReadImage | Compute | SaveJob
-Result = Answer | PermanentError
+Result = Answer | PermanentError | TransientError
 Exchange = Generator[Step, Any, Sequence[Result]]
 
 

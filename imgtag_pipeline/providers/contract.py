@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Call, Exchange, Facts, Image, Job, Moment, Price, Quota, Reply, Request
 
 
@@ -53,7 +54,8 @@ class Provider(Protocol):
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
         """The conversation about 1 to `batch_size` images.
 
-        It yields steps and returns one `Answer` or `PermanentError` for each image, in order.
+        It yields steps and returns one `Answer` for each image, in order, or the `PermanentError` (or, where only
+        this image has to wait, the `TransientError`) that it came to.
 
         `jobs` holds, by key, tasks that an earlier run submitted and did not finish. A `CallError` that the exchange
         does not catch is the outcome of all its images (after a permanent one, a batch is asked again in halves).
@@ -66,4 +68,29 @@ class Provider(Protocol):
 
     def check(self, call: Call, reply: Reply) -> None:
         """Return for a success; else raise the `CallError` subclass that the vendor's code stands for."""
+        ...
+
+
+# --- what a provider may offer beside that ----------------------------------------------------------------------
+
+
+@runtime_checkable
+class Prechecking(Protocol):
+    """A provider that can tell by the reference alone that an image will not succeed."""
+
+    def precheck(self, url: str) -> PermanentError | None:
+        """The error that the image would come to, found without a call; None when nothing speaks against it."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A provider that needs keys."""
+
+    def prepare(self) -> None:
+        """Fetch the keys, before the first call of a run; raises `ConfigError` when there are none. May block."""
+        ...
+
+    def refresh(self) -> bool:
+        """Fetch the keys anew after a `CredentialsExpiredError`; True when there are other keys now. May block."""
         ...

@@ -1,0 +1,238 @@
+"""Tells images that cannot succeed without a call: by the reference where only that is known, else by the header.
+
+A header is read from the first bytes (no decoding, nothing is inflated); what it does not tell is not refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from imgtag_pipeline.errors import PermanentError
+
+_OTHERS: Final = tuple(["svg", "heic", "heif", "avif", "ico", "psd", "jxl", "jp2", "pdf", "mp4", "mov", "avi", "mkv", "mp3", "zip", "html", "txt"])
+# extension -> format; also of files that are surely no images, so that they are told apart.
+EXTENSIONS: Final = {
+    "jpg": "JPEG",
+    "jpeg": "JPEG",
+    "jpe": "JPEG",
+    "jfif": "JPEG",
+    "png": "PNG",
+    "bmp": "BMP",
+    "gif": "GIF",
+    "webp": "WEBP",
+    "tif": "TIFF",
+    "tiff": "TIFF",
+    **{name: name.upper() for name in _OTHERS},
+}
+_WEB: Final = ("http", "https")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a vendor accepts. `sides` are the smallest and largest side in pixels, inclusive; None is no limit."""
+
+    formats: tuple[str, ...]
+    max_bytes: int | None = None
+    min_side: int | None = None
+    max_side: int | None = None
+    max_pixels: int | None = None
+    words: str = "any"
+
+    def resolution(self) -> str:
+        """The limits of the sides and of the pixels in words."""
+        return self.words
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the first bytes of an image say; a size is None where they do not."""
+
+    format: str
+    width: int | None = None
+    height: int | None = None
+
+
+def check_reference(url: str, limits: Limits, *, is_reached_from_here: bool = False) -> PermanentError | None:
+    """Why a vendor cannot fetch this reference, or None. `is_reached_from_here` says that it is on this machine too."""
+    try:
+        parts = urlsplit(url.strip())
+        host = parts.hostname or ""
+    except ValueError:
+        return PermanentError("the URL cannot be read", code="InvalidUrl")
+    if parts.scheme.lower() not in _WEB or not host:
+        kind = f"{parts.scheme}: references" if parts.scheme and len(parts.scheme) > 1 else "local paths"
+        return PermanentError(
+            f'the vendor cannot fetch {kind}, only http(s) URLs; with image_mode="bytes" the image is read here',
+            code="UnsupportedScheme",
+        )
+    if not is_reached_from_here and is_private(host):
+        return PermanentError(
+            'the vendor cannot reach this host, its address is not public; with image_mode="bytes" the image is read '
+            "here",
+            code="HostNotPublic",
+        )
+    return check_extension(url, limits)
+
+
+def check_extension(url: str, limits: Limits) -> PermanentError | None:
+    """Why the extension shows that the image will be refused, or None. With a query the extension says nothing."""
+    if "?" in url:
+        return None
+    return extension_of(url.partition("#")[0], limits)
+
+
+def extension_of(path: str, limits: Limits) -> PermanentError | None:
+    """The same for a plain path or the key of an object."""
+    name, dot, extension = unquote(path.rsplit("/", 1)[-1]).rpartition(".")
+    kind = EXTENSIONS.get(extension.strip().lower()) if dot and name else None
+    if kind is None or kind in limits.formats:
+        return None
+    return _wrong_format(kind, limits)
+
+
+def is_private(host: str) -> bool:
+    """Whether the host, as written, is this machine or an address that is not public. No name is looked up."""
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith((".localhost", ".local", ".internal")):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False
+
+
+def check_bytes(data: bytes, limits: Limits) -> PermanentError | None:
+    """Why the vendor would refuse these bytes, or None. Names the limit."""
+    if not data:
+        return PermanentError("the image is empty (0 bytes)", code="EmptyFile")
+    if limits.max_bytes is not None and len(data) > limits.max_bytes:
+        return PermanentError(f"the image has {len(data):,} bytes; allowed: {limits.max_bytes:,}", code="ImageTooLarge")
+    header = sniff(data)
+    if header is None:
+        return PermanentError(
+            f"the bytes are no image of a known format; allowed: {', '.join(limits.formats)}", code="NotAnImage"
+        )
+    if header.format not in limits.formats:
+        return _wrong_format(header.format, limits)
+    return _check_size(header, limits)
+
+
+def _wrong_format(kind: str, limits: Limits) -> PermanentError:
+    return PermanentError(
+        f"the image is {kind}; allowed: {', '.join(limits.formats)}; convert it first", code="UnsupportedFormat"
+    )
+
+
+def _check_size(header: Header, limits: Limits) -> PermanentError | None:
+    if header.width is None or header.height is None:
+        return None
+    size = f"the image is {header.width:,} x {header.height:,} pixels"
+    if limits.min_side is not None and min(header.width, header.height) < limits.min_side:
+        return PermanentError(f"{size}; each side must have at least {limits.min_side:,}", code="TooFewPixels")
+    if limits.max_side is not None and max(header.width, header.height) > limits.max_side:
+        return PermanentError(f"{size}; each side may have at most {limits.max_side:,}", code="TooManyPixels")
+    if limits.max_pixels is not None and header.width * header.height > limits.max_pixels:
+        return PermanentError(f"{size}; allowed: {limits.max_pixels:,} in all", code="TooManyPixels")
+    return None
+
+
+# --- headers ----------------------------------------------------------------------------------------------------
+
+
+def sniff(data: bytes) -> Header | None:
+    """Format and size from the first bytes; None when the bytes are no format known here."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return Header("PNG", *_big(data, 16, 4)) if data[12:16] == b"IHDR" else Header("PNG")
+    if data[:3] == b"\xff\xd8\xff":
+        return Header("JPEG", *_jpeg_size(data))
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return Header("GIF", *_little(data, 6, 2))
+    if data[:2] == b"BM" and len(data) >= 26:
+        return Header("BMP", *_bmp_size(data))
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return Header("WEBP", *_webp_size(data))
+    if data[:4] in (b"II*\x00", b"MM\x00*"):
+        return Header("TIFF", *_tiff_size(data))
+    return None
+
+
+Size = tuple[int | None, int | None]
+_UNKNOWN: Final[Size] = (None, None)
+_MAX_SEGMENTS: Final = 2000
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def _big(data: bytes, at: int, width: int) -> Size:
+    return _pair(data, at, width, "big")
+
+
+def _little(data: bytes, at: int, width: int) -> Size:
+    return _pair(data, at, width, "little")
+
+
+def _pair(data: bytes, at: int, width: int, order: str) -> Size:
+    if len(data) < at + 2 * width:
+        return _UNKNOWN
+    read = int.from_bytes
+    end = at + width
+    if order == "big":
+        return read(data[at:end], "big"), read(data[end : end + width], "big")
+    return read(data[at:end], "little"), read(data[end : end + width], "little")
+
+
+def _jpeg_size(data: bytes) -> Size:
+    """The size in the first frame header; segments before it are jumped over by their length."""
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            return _UNKNOWN
+        marker = data[at + 1]
+        if marker in _FRAMES:
+            height, width = _big(data, at + 5, 2)
+            return width, height
+        if marker == 0xFF:
+            at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+        else:
+            at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+    return _UNKNOWN
+
+
+def _bmp_size(data: bytes) -> Size:
+    if int.from_bytes(data[14:18], "little") == 12:
+        return _little(data, 18, 2)
+    width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22))
+    return abs(width), abs(height)  # a negative height says: rows from the top
+
+
+def _webp_size(data: bytes) -> Size:
+    kind = data[12:16]
+    if kind == b"VP8X" and len(data) >= 30:
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(data) >= 30:
+        width, height = _little(data, 26, 2)
+        return (width or 0) & 0x3FFF, (height or 0) & 0x3FFF
+    return _UNKNOWN
+
+
+def _tiff_size(data: bytes) -> Size:
+    """Width and height of the first directory, where that stands in the bytes at hand."""
+    found = dict(_tiff_entries(data))
+    return found.get(256), found.get(257)
+
+
+def _tiff_entries(data: bytes) -> Iterator[tuple[int, int]]:
+    def read(at: int, width: int) -> int:
+        return int.from_bytes(data[at : at + width], "little" if data[:1] == b"I" else "big")
+
+    start = read(4, 4)
+    for at in range(start + 2, min(start + 2 + 12 * read(start, 2), len(data) - 11), 12):
+        if read(at, 2) in (256, 257):
+            yield read(at, 2), read(at + 8, 2 if read(at + 2, 2) == 3 else 4)

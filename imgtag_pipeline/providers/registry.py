@@ -1,0 +1,167 @@
+"""Finds providers by their address: a file of this folder, or an entry point of another package.
+
+A built-in provider is a module here with a class of its name (`oss_labels` has `OssLabels`), imported when it is asked
+for. A foreign one is an entry point of the group `imgtag_pipeline.providers`; its name is the address or its first
+part.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.model import Facts
+from imgtag_pipeline.providers.contract import Provider
+
+GROUP: Final = "imgtag_pipeline.providers"
+_FOLDER: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One address with its facts and the options that it takes beside those of every provider."""
+
+    address: str
+    facts: Facts
+    options: tuple[str, ...]
+
+
+def get(address: str, **options: Any) -> Provider:
+    """The provider of an address with its typed options; texts (of a command line) are converted to the option's type.
+
+    Raises `ConfigError` for an unknown address or option, with what is known.
+    """
+    family, slash, action = address.partition("/")
+    factory = _factory(address)
+    if slash and address not in _foreign():
+        options = {"action": action, **options}
+    allowed = _options(factory)
+    unknown = [name for name in options if name not in allowed]
+    if unknown and "action" in unknown:
+        raise ConfigError(f"unknown provider {address!r}; {family!r} has no actions; known: {', '.join(names())}")
+    if unknown:
+        shown = sorted(name for name in allowed if name != "action")
+        close = difflib.get_close_matches(unknown[0], shown, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"{address!r} has no option {unknown[0]!r}; allowed: {', '.join(shown) or 'none'}{hint}")
+    typed = {name: _typed(address, name, value, allowed[name]) for name, value in options.items()}
+    try:
+        provider = factory(**typed)
+    except TypeError as error:
+        raise ConfigError(f"{address!r} cannot be built with these options: {error}") from error
+    if not isinstance(provider, Provider):
+        raise ConfigError(f"{address!r} is a {type(provider).__name__}, which is not a provider")
+    return provider
+
+
+def names() -> list[str]:
+    """All addresses, built-in and foreign, sorted."""
+    return sorted({address for module in _built_in() for address in _addresses(module)} | set(_foreign()))
+
+
+def describe() -> list[Description]:
+    """All providers with their facts; no credentials are needed. A foreign one that cannot be loaded is left out."""
+    found = []
+    for address in names():
+        try:
+            factory = _factory(address)
+            facts = _facts(factory, address)
+        except (ConfigError, ImportError, AttributeError, TypeError):
+            if address in _foreign():
+                continue
+            raise
+        found.append(Description(address, facts, tuple(sorted(set(_options(factory)) - {"action", "credentials"}))))
+    return found
+
+
+def load_class(name: str) -> Any:
+    """The class of a built-in provider by its name (`Viapi`); raises `AttributeError`."""
+    for info in pkgutil.iter_modules([str(_FOLDER)]):
+        if class_name(info.name) == name and hasattr(_class(info.name), "exchange"):
+            return _class(info.name)
+    raise AttributeError(f"module 'imgtag_pipeline.providers' has no attribute {name!r}")
+
+
+def class_name(module: str) -> str:
+    """`oss_labels` is the file of `OssLabels`."""
+    return "".join(part.capitalize() for part in module.split("_"))
+
+
+@cache
+def _built_in() -> tuple[str, ...]:
+    """The files of this folder that hold a provider."""
+    found = sorted(info.name for info in pkgutil.iter_modules([str(_FOLDER)]))
+    return tuple(name for name in found if hasattr(_class(name), "exchange"))
+
+
+def _class(module: str) -> Any:
+    return getattr(import_module(f"{__package__}.{module}"), class_name(module), None)
+
+
+def _addresses(module: str) -> tuple[str, ...]:
+    listed = getattr(_class(module), "addresses", None)
+    return tuple(listed()) if listed else (module,)
+
+
+def _foreign() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _factory(address: str) -> Callable[..., Any]:
+    family = address.partition("/")[0]
+    if (_FOLDER / f"{family}.py").is_file() and family.isidentifier():
+        factory = _class(family)
+        if hasattr(factory, "exchange") and ("/" in address or address in _addresses(family)):
+            return factory  # type: ignore[no-any-return]
+    foreign = _foreign()
+    point = foreign.get(address) or foreign.get(family)
+    if point is None:
+        close = difflib.get_close_matches(address, names(), 1, 0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"unknown provider {address!r}; known: {', '.join(names())}{hint}")
+    try:
+        return point.load()  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the provider {address!r} of {point.value!r} cannot be loaded: {error}") from error
+
+
+def _facts(factory: Any, address: str) -> Facts:
+    tell = getattr(factory, "facts_of", None)
+    facts: Facts = tell(address) if tell else get(address).facts
+    return facts
+
+
+def _options(factory: Callable[..., Any]) -> Mapping[str, Any]:
+    """The names of a factory's options with their types."""
+    parameters = inspect.signature(factory).parameters
+    known = [name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    try:
+        hints = typing.get_type_hints(factory if inspect.isfunction(factory) else factory.__init__)
+    except (NameError, TypeError):
+        hints = {}
+    return {name: hints.get(name, Any) for name in known}
+
+
+def _typed(address: str, name: str, value: Any, kind: Any) -> Any:
+    """The option's value; a text becomes a number or a truth value where the option wants one."""
+    if not isinstance(value, str) or kind is Any:
+        return value
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        detail = str(error).replace("`", "")
+        raise ConfigError(f"{address!r}: option {name}={value!r} cannot be used: {detail}") from None
+    except TypeError:
+        raise ConfigError(f"{address!r}: option {name} cannot be given as text; build the provider in Python") from None

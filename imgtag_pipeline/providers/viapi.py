@@ -1,0 +1,341 @@
+"""`viapi/<Action>`: the imagerecog actions of Alibaba's visual intelligence platform.
+
+Docs: https://help.aliyun.com/document_detail/151944.html. Limits, prices and confidence scales: `viapi_actions`; codes:
+`viapi_codes`. Quota: 2 calls a second per account and action unless more was bought; failed calls are not billed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from imgtag_pipeline.errors import ConfigError, PermanentError, TransientError
+from imgtag_pipeline.model import (
+    Answer,
+    Call,
+    Exchange,
+    Facts,
+    Image,
+    Job,
+    Moment,
+    Price,
+    Quota,
+    Reply,
+    Request,
+    Result,
+    Step,
+    ask,
+)
+from imgtag_pipeline.providers import options, precheck, viapi_jobs, viapi_replies, viapi_upload
+from imgtag_pipeline.providers.codes import said
+from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials
+from imgtag_pipeline.providers.decode import decode
+from imgtag_pipeline.providers.viapi_actions import ACTIONS, DOCS, Action
+from imgtag_pipeline.providers.viapi_reading import Envelope, assigned, is_sensitive, read_logos, read_tags
+from imgtag_pipeline.signing import acs3, rpc
+from imgtag_pipeline.urls import ascii_url, unsigned_url
+
+VERSION: Final = "2019-09-30"
+QPS: Final = 2.0
+POLL_QPS: Final = 200.0  # support staff: https://developer.aliyun.com/ask/589696
+COLOR_COUNT: Final = 3
+FORM: Final = ("content-type", "application/x-www-form-urlencoded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viapi:
+    """One action.
+
+    color_count: RecognizeImageColor's number of colours, 1 to 10. certificate_type: EvaluateCertificateQuality's
+    "IDCard" or "BusinessLicense". image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and uploads
+    it. image_hosts: "oss" refuses images outside of the region's OSS without a call, as the first manuals demand.
+    """
+
+    action: str
+    color_count: int | None = None
+    certificate_type: Literal["IDCard", "BusinessLicense"] | None = None
+    batch_size: int = 0
+    image_mode: Literal["url", "bytes"] = "url"
+    image_hosts: Literal["any", "oss"] = "any"
+    signature: Literal["rpc", "acs3"] = "rpc"
+    region: str = "cn-shanghai"
+    endpoint: str | None = None
+    upload_endpoint: str | None = None
+    qps: float | None = None
+    poll_every: float = 1.0
+    job_timeout: float = 1800.0
+    credentials: Credentials = field(default_factory=AlibabaDefault, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise ConfigError(f"action is {self.action!r}; allowed: {', '.join(ACTIONS)}")
+        options.one_of("image_mode", self.image_mode, ("url", "bytes"))
+        options.one_of("image_hosts", self.image_hosts, ("any", "oss"))
+        options.one_of("signature", self.signature, ("rpc", "acs3"))
+        options.region("region", self.region)
+        if self.qps is not None:
+            options.between("qps", self.qps, 0.001, 10_000)
+        options.between("poll_every", self.poll_every, 0.01, 60)
+        options.between("job_timeout", self.job_timeout, 1, 86_400)
+        for name in ("endpoint", "upload_endpoint"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, options.base_url(name, getattr(self, name)))
+        self._check_own_options()
+
+    def _check_own_options(self) -> None:
+        self._only_for("color_count", "RecognizeImageColor", self.color_count is not None)
+        self._only_for("certificate_type", "EvaluateCertificateQuality", self.certificate_type is not None)
+        if self.color_count is not None:
+            options.between("color_count", self.color_count, 1, 10, is_whole=True)
+        if self.action == "EvaluateCertificateQuality":
+            options.one_of("certificate_type", self.certificate_type, ("IDCard", "BusinessLicense"))
+        most = ACTIONS[self.action].batch_size
+        self._only_for("batch_size", "RecognizeLogo", self.batch_size not in (0, 1) and most == 1)
+        if self.batch_size == 0:
+            object.__setattr__(self, "batch_size", most)
+        options.between("batch_size", self.batch_size, 1, 100, is_whole=True)
+
+    def _only_for(self, name: str, action: str, is_given: bool) -> None:
+        if is_given and self.action != action:
+            raise ConfigError(f"{name} is an option of {action} only; {self.action} does not take it")
+
+    @staticmethod
+    def addresses() -> tuple[str, ...]:
+        """All addresses of this file."""
+        return tuple(f"viapi/{action}" for action in ACTIONS)
+
+    @staticmethod
+    def facts_of(address: str) -> Facts:
+        """The facts of one address, without keys or options."""
+        name = address.partition("/")[2]
+        if name not in ACTIONS:
+            raise ConfigError(f"action is {name!r}; allowed: {', '.join(ACTIONS)}")
+        action = ACTIONS[name]
+        return Facts(
+            title=action.title,
+            docs=DOCS,
+            image_as=("url", "bytes"),
+            confidence=action.confidence,
+            languages=action.languages,
+            formats=action.limits.formats,
+            max_bytes=action.limits.max_bytes,
+            resolution=action.limits.words,
+            qps=f"{QPS:g} per account and action; 5 with a pack, more can be bought",
+            price=action.price_words,
+        )
+
+    @property
+    def address(self) -> str:
+        """Such as "viapi/TaggingImage"."""
+        return f"viapi/{self.action}"
+
+    @property
+    def facts(self) -> Facts:
+        """For people: documentation, limits, scale, price."""
+        return self.facts_of(self.address)
+
+    @property
+    def quota(self) -> Quota:
+        """Per account, region and action."""
+        return Quota(self._quota_key(self.action), self.qps or QPS)
+
+    @property
+    def price(self) -> Price:
+        """Price of one call; an answered one, failures are free."""
+        return self._action.price
+
+    @property
+    def concurrency(self) -> int:
+        """Enough to fill the quota with answers that take four seconds; a job is waited for much longer."""
+        return min(256, max(32 if self._action.is_job else 8, math.ceil(4 * (self.qps or QPS))))
+
+    @property
+    def limits(self) -> precheck.Limits:
+        """What the action accepts."""
+        return self._action.limits
+
+    @property
+    def _action(self) -> Action:
+        return ACTIONS[self.action]
+
+    def identity(self) -> Mapping[str, Any]:
+        """The action and the options that change its answer."""
+        own: dict[str, Any] = {"provider": self.address}
+        if self.action == "RecognizeImageColor":
+            own["color_count"] = self.color_count or COLOR_COUNT
+        if self.certificate_type is not None:
+            own["certificate_type"] = self.certificate_type
+        return own
+
+    def key(self, url: str) -> str:
+        """The URL without its signature."""
+        return unsigned_url(url)
+
+    def prepare(self) -> None:
+        """Fetch the keys; raises `ConfigError` when there are none."""
+        self.credentials.keys()
+
+    def refresh(self) -> bool:
+        """Fetch the keys anew; True when others came."""
+        renew = getattr(self.credentials, "refresh", None)
+        return bool(renew()) if renew is not None else False
+
+    def precheck(self, url: str) -> PermanentError | None:
+        """Why the image cannot succeed, found from its reference alone."""
+        if self.image_mode == "bytes":
+            return None
+        is_near = precheck.is_private(urlsplit(self._endpoint).hostname or "")
+        found = precheck.check_reference(url, self.limits, is_reached_from_here=is_near)
+        return found or self._check_region(url)
+
+    def _check_region(self, url: str) -> PermanentError | None:
+        host = (urlsplit(url.strip()).hostname or "").lower()
+        is_oss = host.endswith(".aliyuncs.com") and ".oss-" in host
+        is_here = f".oss-{self.region}." in host or f".oss-{self.region}-internal." in host or ".oss-accelerate" in host
+        if (is_oss and not is_here) or (self.image_hosts == "oss" and not (is_oss and is_here)):
+            return PermanentError(
+                f"the image is not in OSS of {self.region}, where the vendor fetches from; copy it there or use "
+                'image_mode="bytes"',
+                code="WrongRegion" if is_oss else "ForeignHost",
+            )
+        return None
+
+    # --- the conversation -------------------------------------------------------------------------------------
+
+    def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
+        """One call for one image, or for a batch of logos; a job is submitted and polled."""
+        if self._action.is_job:
+            return [(yield from viapi_jobs.converse(self, images[0], jobs.get(images[0].key)))]
+        if self.action == "RecognizeLogo":
+            return (yield from self._logos(images))
+        return [(yield from self._single(images[0]))]
+
+    def _single(self, image: Image) -> Generator[Step, Any, Result]:
+        url = yield from self.locate(image)
+        if not isinstance(url, str):
+            return url
+        envelope = decode((yield from ask(self.action_call(self._parameters(url)))).body, Envelope)
+        tags = read_tags(self._action, envelope.data)
+        note = "Sensitive" if not tags and is_sensitive(envelope.data) else None
+        return Answer(tags, said(envelope.request_id), note)
+
+    def _logos(self, images: Sequence[Image]) -> Exchange:
+        """One call for all images that can be fetched; each answer is found by its URL, else by its place."""
+        places: list[str | PermanentError | TransientError] = []
+        for image in images:
+            places.append((yield from self.locate(image)))
+        urls = [place for place in places if isinstance(place, str)]
+        answers: list[Result] = []
+        if urls:
+            tasks = {f"Tasks.{number}.ImageURL": url for number, url in enumerate(urls, 1)}
+            envelope = decode((yield from ask(self.action_call(tasks))).body, Envelope)
+            request_id = said(envelope.request_id)
+            found = assigned(read_logos(envelope.data), urls)
+            answers = [
+                viapi_replies.no_result(request_id) if tags is None else Answer(tags, request_id) for tags in found
+            ]
+        rest = iter(answers)
+        return [next(rest) if isinstance(place, str) else place for place in places]
+
+    def locate(self, image: Image) -> Generator[Step, Any, str | PermanentError | TransientError]:
+        """The URL that the vendor fetches the image from; in bytes mode it is uploaded first."""
+        problem = self.precheck(image.url)
+        if problem is not None:
+            return problem
+        if self.image_mode == "url":
+            return ascii_url(image.url.strip())
+        try:
+            return (yield from viapi_upload.upload(self, image))
+        except (PermanentError, TransientError) as error:
+            return error
+
+    def _parameters(self, url: str) -> dict[str, str]:
+        own = {self._action.parameter: url}
+        if self.color_count is not None:
+            own["ColorCount"] = str(self.color_count)
+        if self.certificate_type is not None:
+            own["Type"] = self.certificate_type
+        return own
+
+    # --- calls --------------------------------------------------------------------------------------------------
+
+    def action_call(self, parameters: Mapping[str, str], wait: float = 0.0) -> Call:
+        """The call of this action: parameters in a form body, so that long URLs fit."""
+        query = (("Action", self.action), ("Version", VERSION), ("Format", "JSON"))
+        body = urlencode(parameters).encode()
+        return Call(self.action, Request("POST", f"{self._endpoint}/", query, (FORM,), body), self.quota, wait=wait)
+
+    def poll_call(self, job_id: str, wait: float) -> Call:
+        """One look at a job; free, with its own quota."""
+        query = (("Action", "GetAsyncJobResult"), ("Version", VERSION), ("Format", "JSON"), ("JobId", job_id))
+        quota = Quota(self._quota_key("GetAsyncJobResult"), POLL_QPS)
+        request = Request("GET", f"{self._endpoint}/", query)
+        return Call("GetAsyncJobResult", request, quota, is_billable=False, wait=wait)
+
+    def upload_base(self) -> str:
+        """Where an upload is authorised: the given endpoint, else that of the action when it is not Alibaba's own."""
+        if self.upload_endpoint is not None:
+            return self.upload_endpoint
+        is_own = self.endpoint is None or (urlsplit(self.endpoint).hostname or "").endswith(".aliyuncs.com")
+        return viapi_upload.ENDPOINT if is_own else self._endpoint
+
+    @property
+    def _endpoint(self) -> str:
+        return self.endpoint or f"https://imagerecog.{self.region}.aliyuncs.com"
+
+    def _quota_key(self, action: str) -> str:
+        return f"viapi:{action}:{self.region}:{self._account()}"
+
+    def _account(self) -> str:
+        try:
+            return self.credentials.keys().account
+        except ConfigError:
+            return "unknown"  # a plan needs no keys; `prepare` says what is missing before the first call
+
+    def sign(self, request: Request, moment: Moment) -> Request:
+        """The request with its signature, RPC in the query or ACS3 in the headers."""
+        keys = self.credentials.keys()
+        query = dict(request.query)
+        if self.signature == "rpc":
+            form = dict(parse_qsl(request.body.decode("ascii"), keep_blank_values=True)) if request.body else {}
+            added = rpc.sign(
+                request.method,
+                {**query, **form},
+                access_key_id=keys.access_key_id,
+                access_key_secret=keys.access_key_secret,
+                security_token=keys.security_token,
+                now=moment.now,
+                nonce=moment.nonce,
+            )
+            return replace(request, query=(*request.query, *added.items()))
+        action, version = query.pop("Action"), query.pop("Version")
+        query.pop("Format", None)
+        parts = urlsplit(request.url)
+        headers = {**dict(request.headers), "accept": "application/json"}
+        signed = acs3.sign(
+            request.method,
+            parts.netloc,
+            parts.path or "/",
+            query,
+            headers,
+            request.body,
+            action=action,
+            version=version,
+            access_key_id=keys.access_key_id,
+            access_key_secret=keys.access_key_secret,
+            security_token=keys.security_token,
+            now=moment.now,
+            nonce=moment.nonce,
+        )
+        sent = tuple((name, value) for name, value in signed.items() if name != "host")  # the transport writes the same
+        return replace(request, query=tuple(query.items()), headers=sent)
+
+    def check(self, call: Call, reply: Reply) -> None:
+        """Raise what the reply's code stands for; a success is read whole, so that a broken one is told here."""
+        if call.operation == viapi_upload.SEND:
+            viapi_upload.check_sent(reply)
+        else:
+            viapi_replies.check(self.action, call, reply)

@@ -1,0 +1,175 @@
+"""TaggingAdImage's conversation: submit, remember the job, poll with growing waits, submit again where that helps.
+
+`Status` decides, not `ErrorCode`. Files of a job live 30 minutes; an unknown or expired id is submitted again. Time is
+counted by the waits and by the `Date` of the replies, so no clock is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol
+
+from imgtag_pipeline.errors import PermanentError, TransientError
+from imgtag_pipeline.model import Answer, Call, Image, Job, Reply, Result, SaveJob, Step, Tag, ask
+from imgtag_pipeline.providers.codes import said
+from imgtag_pipeline.providers.decode import Malformed, decode, is_blank, row, text
+from imgtag_pipeline.providers.viapi_codes import verdict
+from imgtag_pipeline.providers.viapi_reading import Envelope, job_info, read_ad, read_job_result
+
+EXPIRY: Final = timedelta(minutes=30)
+MAX_SUBMITS: Final = 3
+GROWTH: Final = 1.5
+LONGEST_WAIT: Final = 15.0
+WAIT_BEFORE_RETRY: Final = 30.0
+
+# Status -> what to do; anything else is taken for running, until the time is up.
+STATES: Final[dict[str, str]] = {
+    "QUEUING": "wait",
+    "PROCESSING": "wait",
+    "PROCESS_SUCCESS": "read",
+    "PROCESS_FAILED": "by code",
+    "TIMEOUT_FAILED": "submit",
+    "LIMIT_RETRY_FAILED": "wait and submit",
+    "JOB_CANCELED": "fail",
+}
+
+
+class Submitting(Protocol):
+    """The part of the provider that a job needs."""
+
+    @property
+    def poll_every(self) -> float:
+        """Seconds before the first poll."""
+        ...
+
+    @property
+    def job_timeout(self) -> float:
+        """Seconds that a job is waited for."""
+        ...
+
+    def locate(self, image: Image) -> Generator[Step, Any, str | PermanentError | TransientError]:
+        """The URL that the vendor fetches the image from."""
+        ...
+
+    def action_call(self, parameters: Mapping[str, str], wait: float) -> Call:
+        """The call that submits a job."""
+        ...
+
+    def poll_call(self, job_id: str, wait: float) -> Call:
+        """One look at a job."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a poll says; `tags` once the job is done."""
+
+    status: str
+    tags: tuple[Tag, ...] | None = None
+    code: str | None = None
+    message: str | None = None
+    is_expired: bool = False
+
+
+def read_state(data: Any) -> State:
+    """The state of a job from the poll's `Data`. Raises `Malformed`."""
+    fields = row(data)
+    status = text(fields.get("Status"))
+    if status is None:
+        raise Malformed("the answer has no Status")
+    status = status.upper()
+    tags = read_job_result(fields.get("Result")) if status == "PROCESS_SUCCESS" else None
+    return State(status, tags, said(fields.get("ErrorCode")), said(fields.get("ErrorMessage")))
+
+
+def converse(provider: Submitting, image: Image, known: Job | None) -> Generator[Step, Any, Result]:
+    """The answer for one image; `known` is a job of an earlier run, which is looked at before anything is bought."""
+    job_id = known.job_id if known is not None else None
+    started = known.submitted_at if known is not None else None
+    failure: State | None = None
+    for _ in range(MAX_SUBMITS):
+        if job_id is None:
+            is_busy = failure is not None and STATES.get(failure.status) == "wait and submit"
+            submitted = yield from _submit(provider, image, WAIT_BEFORE_RETRY if is_busy else 0.0)
+            if not isinstance(submitted, str):
+                return submitted
+            job_id, started = submitted, None
+        state = yield from _wait(provider, job_id, started)
+        if state is None:
+            raise TransientError(
+                f"the job {job_id} is not done after {provider.job_timeout:g} s; a later run asks for it again",
+                code="JobUnfinished",
+                request_id=job_id,
+            )
+        if state.tags is not None:
+            return Answer(state.tags, job_id)
+        if not _is_submitted_again(state):
+            return _failure(state, job_id)
+        failure, failed_id, job_id = state, job_id, None
+    assert failure is not None
+    return _failure(failure, failed_id)
+
+
+def _submit(provider: Submitting, image: Image, wait: float) -> Generator[Step, Any, str | Result]:
+    """The id of a new job, remembered; or the answer itself, should it come at once."""
+    url = yield from provider.locate(image)
+    if not isinstance(url, str):
+        return url
+    envelope = decode((yield from ask(provider.action_call({"ImageURL": url}, wait))).body, Envelope)
+    job_id = text(envelope.request_id) or ""
+    info = job_info(envelope.data)
+    if not is_blank(info):
+        return Answer(read_ad(info), job_id)
+    yield SaveJob(image, job_id)
+    return job_id
+
+
+def _wait(provider: Submitting, job_id: str, started: datetime | None) -> Generator[Step, Any, State | None]:
+    """The job's last state; None when the time is up. A job of an earlier run is looked at at once."""
+    wait = 0.0 if started is not None else provider.poll_every
+    waited = 0.0
+    while True:
+        try:
+            reply = yield from ask(provider.poll_call(job_id, wait))
+        except PermanentError as error:
+            # InvalidParameter.BadRequest: the id is unknown or has expired.
+            return State("EXPIRED", code=error.code, message=str(error), is_expired=_is_unknown_id(error))
+        waited += wait
+        state = read_state(decode(reply.body, Envelope).data)
+        action = STATES.get(state.status, "wait")
+        if action != "wait":
+            return state
+        if started is not None and _is_over(reply, started):
+            return State("EXPIRED", is_expired=True)
+        if waited >= provider.job_timeout:
+            return None
+        wait = min(max(wait, provider.poll_every / GROWTH) * GROWTH, LONGEST_WAIT)
+
+
+def _is_over(reply: Reply, started: datetime) -> bool:
+    """Whether the server's clock says that the job is older than its files live."""
+    try:
+        now = parsedate_to_datetime(reply.headers.get("date", "")).astimezone(UTC)
+    except (TypeError, ValueError):
+        return False
+    return now - started > EXPIRY
+
+
+def _is_unknown_id(error: PermanentError) -> bool:
+    return error.code.startswith(("InvalidParameter", "InvalidJob", "ParameterError")) or error.code == "HTTP404"
+
+
+def _is_submitted_again(state: State) -> bool:
+    action = STATES.get(state.status, "")
+    if action == "by code":
+        return state.code is not None and not issubclass(verdict(state.code, 400).error, PermanentError)
+    return state.is_expired or action in ("submit", "wait and submit")
+
+
+def _failure(state: State, job_id: str) -> PermanentError:
+    code = state.code or state.status
+    detail = f", {state.message}" if state.message else ""
+    return PermanentError(f"the job ended as {state.status}: {code}{detail}", code=code, request_id=job_id)

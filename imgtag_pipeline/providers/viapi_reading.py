@@ -1,0 +1,174 @@
+"""Reads the answers of VIAPI's actions: lists and single objects, logos by image, and jobs with JSON inside JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from imgtag_pipeline.model import Kind, Tag
+from imgtag_pipeline.providers.decode import (
+    Malformed,
+    Row,
+    best_first,
+    box_of_corners,
+    confidence,
+    flat,
+    is_blank,
+    loads,
+    number,
+    plain,
+    row,
+    rows,
+    tag,
+    text,
+)
+from imgtag_pipeline.providers.viapi_actions import ACTIONS, Action
+from imgtag_pipeline.providers.viapi_items import is_true
+
+
+class Envelope(msgspec.Struct, rename="pascal"):
+    """The outside of every body; errors are spelled with a capital, now and then without."""
+
+    request_id: Any = None
+    data: Any = msgspec.UNSET
+    code: Any = None
+    message: Any = None
+    small_code: Any = msgspec.field(default=None, name="code")
+    small_message: Any = msgspec.field(default=None, name="message")
+
+
+def read_tags(action: Action, data: Any) -> tuple[Tag, ...]:
+    """The tags in `Data`, best first; fields of `Data` beside the list go to each tag's `extra`."""
+    fields = _data(data)
+    found = []
+    shared = {name: plain(value) for name, value in fields.items() if name != action.field}
+    for item in rows(fields.get(action.field)):
+        # Styles are plain strings (a list of one may be one string).
+        fields_of = item if isinstance(item, dict) else {"Style": item} if action.field == "Styles" else row(item)
+        one = tag(fields_of, action.columns, shared)
+        found.append(action.refine(one, fields_of) if action.refine else one)
+    return best_first(found)
+
+
+def is_sensitive(data: Any) -> bool:
+    """Whether an answer says that the image was not judged because it is sensitive (ClassifyingRubbish)."""
+    return isinstance(data, dict) and is_true(data.get("Sensitive"))
+
+
+_LOGO_DROPPED: Final = ("LogosData", "Rate")
+
+
+def read_logos(data: Any) -> list[tuple[str | None, tuple[Tag, ...]]]:
+    """For each image of a RecognizeLogo answer its URL and its logos; `normal` means none."""
+    return [
+        (
+            text(element.get("ImageURL")),
+            best_first([one for result in rows(element.get("Results")) for one in _logos(row(result))]),
+        )
+        for element in map(row, rows(_data(data).get("Elements")))
+    ]
+
+
+def _logos(result: Row) -> list[Tag]:
+    rate = result.get("Rate")
+    shared = {name: plain(value) for name, value in result.items() if name not in _LOGO_DROPPED}
+    sure = {"confidence": confidence(rate, 100.0), "confidence_raw": number(rate)}
+    label = text(result.get("Label"))
+    found = [tag(item, ACTIONS["RecognizeLogo"].columns, shared) for item in rows(result.get("LogosData"))]
+    if not found and label is not None and label.lower() != "normal":
+        found = [Tag(label, "logo", extra=shared)]
+    return [replace(one, **sure) for one in found]  # type: ignore[arg-type]
+
+
+_GROUPS: Final[dict[str, Kind]] = {"humaninfo": "ad-human", "sceneinfo": "ad-scene", "objectinfo": "ad-object"}
+
+
+def read_ad(info: Any) -> tuple[Tag, ...]:
+    """The tags of a `tagInfo`: groups that hold objects, lists of them, or lists of lists with nulls, in any case."""
+    found = []
+    for group, value in row(info).items():
+        kind = _GROUPS.get(group.lower())
+        for item in flat(value):
+            fields = {name.lower(): part for name, part in row(item).items()}
+            found.append(_ad_tag(fields, kind, {} if kind else {"group": group}))
+    return best_first(found)
+
+
+def _ad_tag(fields: Row, kind: Kind | None, shared: Row) -> Tag:
+    one = tag(fields, ACTIONS["TaggingAdImage"].columns, shared)
+    extra = dict(one.extra)
+    if "cloth_category_score" in extra:
+        extra["cloth_category_score"] = number(extra["cloth_category_score"])
+    # [ymin, xmin, ymax, xmax]: five people side by side in the manual's example differ in the 2nd and 4th number.
+    corners = [number(value) for value in rows(fields.get("bbox"))]
+    box = box_of_corners(corners[1], corners[0], corners[3], corners[2]) if len(corners) == 4 else None
+    if not is_blank(fields.get("bbox")):
+        extra["bbox"] = corners if box else plain(fields.get("bbox"))
+    return replace(one, kind=kind or "label", box=box, extra=extra)
+
+
+def _data(data: Any) -> Row:
+    """`Data` as an object; an empty one may come as empty text (XML) or null."""
+    return {} if is_blank(data) else row(data)
+
+
+def unwrapped(value: Any) -> Any:
+    """JSON that was put into a string once, or once too often, as the async results are; at most four rounds."""
+    for _ in range(4):
+        if not isinstance(value, str):
+            return value
+        value = _once_unwrapped(value)
+    if isinstance(value, str):
+        raise Malformed("the result is a text in a text in a text")
+    return value
+
+
+def _once_unwrapped(value: str) -> Any:
+    try:
+        return loads(value)
+    except Malformed:
+        return loads(f'"{value}"')
+
+
+def read_job_result(result: Any) -> tuple[Tag, ...]:
+    """The tags of a finished job's `Result`. Its own `confidence` of -1 is a filler and is not read."""
+    found: list[Tag] = []
+    outer = row(unwrapped(result))
+    direct = _any_case(outer, "taginfo")
+    if direct is not None:
+        return read_ad(direct)
+    listed = _any_case(outer, "tags")
+    if listed is None:
+        raise Malformed("the result has neither tags nor tagInfo")
+    for item in rows(listed):
+        inner = row(unwrapped(_any_case(row(item), "value") or {}))
+        info = _any_case(inner, "taginfo")
+        found.extend(read_ad(info) if not is_blank(info) else ())
+    return best_first(found)
+
+
+def _any_case(fields: Row, name: str) -> Any:
+    return next((value for key, value in fields.items() if key.lower() == name), None)
+
+
+def job_info(data: Any) -> Any:
+    """`TagInfo` of a direct answer, in any case; None where the answer is a job."""
+    return _any_case(data, "taginfo") if isinstance(data, dict) else None
+
+
+def assigned(found: list[tuple[str | None, Any]], urls: Sequence[str]) -> list[Any]:
+    """The tags for each URL: by the URL that the answer repeats, else by place when the counts agree, else None."""
+    left = dict(enumerate(found))
+    given: list[Any] = [None] * len(urls)
+    for place, url in enumerate(urls):
+        index = next((i for i, (named, _) in left.items() if named == url), None)
+        if index is not None:
+            given[place] = left.pop(index)[1]
+    if len(found) == len(urls):
+        for place in range(len(urls)):
+            if given[place] is None and place in left:
+                given[place] = left.pop(place)[1]
+    return given

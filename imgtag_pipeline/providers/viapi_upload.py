@@ -1,0 +1,154 @@
+"""The way of the vendor's SDKs to hand in bytes: an authorised form to temporary object storage, then its URL.
+
+Nothing of it is billed; uploaded files are gone within a day. The authorisation is signed, the form carries its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.model import Call, Image, Quota, Reply, Request, Step, ask, read
+from imgtag_pipeline.providers.codes import by_status, error_of, said
+from imgtag_pipeline.providers.decode import Malformed, decode, text
+from imgtag_pipeline.providers.precheck import Limits, check_bytes
+
+ENDPOINT: Final = "https://openplatform.aliyuncs.com"
+VERSION: Final = "2019-12-19"
+AUTHORIZE: Final = "AuthorizeFileUpload"
+SEND: Final = "PostObject"
+
+
+class Form(msgspec.Struct, rename="pascal"):
+    """What AuthorizeFileUpload answers: the fields of the form and where to send it."""
+
+    access_key_id: Any = None
+    bucket: Any = None
+    encoded_policy: Any = None
+    endpoint: Any = None
+    object_key: Any = None
+    signature: Any = None
+
+
+class Uploading(Protocol):
+    """The part of the provider that an upload needs."""
+
+    @property
+    def region(self) -> str:
+        """Where the action runs."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What the action accepts."""
+        ...
+
+    def upload_base(self) -> str:
+        """Where uploads are authorised."""
+        ...
+
+
+def upload(provider: Uploading, image: Image) -> Generator[Step, Any, str | PermanentError]:
+    """Read the image, hold it against the limits, upload it; the URL for the action."""
+    limits = provider.limits
+    data = yield from read(image, max_bytes=limits.max_bytes or 20 << 20)
+    problem = check_bytes(data, limits)
+    if problem is not None:
+        return problem
+    base = provider.upload_base()
+    query = (
+        ("Action", AUTHORIZE),
+        ("Version", VERSION),
+        ("Format", "JSON"),
+        ("Product", "imagerecog"),
+        ("RegionId", provider.region),
+    )
+    free = Quota("viapi:upload", None)
+    reply = yield from ask(Call(AUTHORIZE, Request("GET", f"{base}/", query), free, is_billable=False))
+    form = read_form(reply.body)
+    host, key = f"{form['Bucket']}.{form['Endpoint']}", form["ObjectKey"]
+    request = post(f"{urlsplit(base).scheme}://{host}/", form, data)
+    yield from ask(Call(SEND, request, free, is_billable=False, is_signed=False))
+    return f"http://{host}/{quote(key, safe='/-_.~')}"
+
+
+def read_form(body: bytes) -> dict[str, str]:
+    """The fields of the authorisation; all must be there. Raises `Malformed`."""
+    form = decode(body, Form)
+    named = {
+        "AccessKeyId": form.access_key_id,
+        "Bucket": form.bucket,
+        "EncodedPolicy": form.encoded_policy,
+        "Endpoint": form.endpoint,
+        "ObjectKey": form.object_key,
+        "Signature": form.signature,
+    }
+    found = {name: text(value) for name, value in named.items()}
+    missing = [name for name, value in found.items() if value is None]
+    host = f"{found['Bucket']}.{found['Endpoint']}"
+    if missing:
+        raise Malformed(f"the authorisation has no {missing[0]}")
+    if any(char in host for char in "/@?#\\ \r\n"):
+        raise Malformed("the authorisation names no host")
+    return {name: value or "" for name, value in found.items()}
+
+
+def post(url: str, form: Mapping[str, str], data: bytes) -> Request:
+    """The upload: its fields first, the file last."""
+    fields = {
+        "OSSAccessKeyId": form["AccessKeyId"],
+        "policy": form["EncodedPolicy"],
+        "Signature": form["Signature"],
+        "key": form["ObjectKey"],
+        "success_action_status": "201",
+    }
+    body, kind = multipart(fields, "file", data)
+    return Request("POST", url, (), (("content-type", kind),), body)
+
+
+def multipart(fields: Mapping[str, str], name: str, data: bytes) -> tuple[bytes, str]:
+    """A multipart body with the file last, and its content type; the boundary comes from the data, so it is stable."""
+    boundary = f"imgtag-{hashlib.sha256(data).hexdigest()[:32]}"
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'.encode()
+        for field, value in fields.items()
+    ]
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="image"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    return b"".join((*parts, head.encode(), data, f"\r\n--{boundary}--\r\n".encode())), (
+        f"multipart/form-data; boundary={boundary}"
+    )
+
+
+def check_sent(reply: Reply) -> None:
+    """Raise when the storage did not take the file; nothing was billed."""
+    if 200 <= reply.status < 300:
+        return
+    try:
+        body = decode(reply.body, StorageError)
+    except Malformed:
+        body = StorageError()
+    code = said(body.code) or f"HTTP{reply.status}"
+    raise error_of(
+        by_status(reply.status),
+        code=code,
+        message=said(body.message),
+        request_id=said(body.request_id),
+        billing="no",
+        reply=reply,
+    )
+
+
+class StorageError(msgspec.Struct, rename="pascal"):
+    """An error document of the object storage."""
+
+    code: Any = None
+    message: Any = None
+    request_id: Any = None
