@@ -82,23 +82,25 @@ class Ledger:
     @property
     def billed(self) -> int:
         """Calls billed in all."""
-        return sum(self.billed_by_action.values())
+        return sum(list(self.billed_by_action.values()))
 
     def worst(self) -> dict[str, int]:
         """The most calls in any one second, by "account/action"; throttled calls included."""
-        return {f"{account}/{action}": window.worst for (account, action), window in self._worst.items()}
+        return {f"{account}/{action}": window.worst for (account, action), window in list(self._worst.items())}
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
 
     def summary(self) -> dict[str, Any]:
-        """Everything counted, as JSON-ready data."""
+        """Everything counted, as JSON-ready data; may be asked for from another thread."""
         return {
             "calls": self.calls,
             "billed": self.billed,
             "by_code": dict(self.by_code),
-            "by_action": {f"{family}/{action}": n for (family, action), n in self.by_action.items()},
-            "billed_by_action": {f"{family}/{action}": n for (family, action), n in self.billed_by_action.items()},
+            "by_action": {f"{family}/{action}": n for (family, action), n in list(self.by_action.items())},
+            "billed_by_action": {
+                f"{family}/{action}": n for (family, action), n in list(self.billed_by_action.items())
+            },
             "calls_by_image": dict(self.calls_by_image),
             "billed_by_image": dict(self.billed_by_image),
             "answered_by_image": dict(self.answered_by_image),

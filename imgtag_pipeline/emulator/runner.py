@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
@@ -48,12 +49,15 @@ def run_in_thread(options: EmulatorOptions | None = None, *, clock: Clock | None
 
 
 def serve(options: EmulatorOptions, announce: Callable[[str], None]) -> None:
-    """Run in the foreground until interrupted (Ctrl-C); `announce` is handed the address once it listens."""
+    """Run in the foreground until Ctrl-C or SIGTERM; `announce` is handed the address once it listens."""
 
     async def run() -> None:
+        stop = asyncio.Event()
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         async with Emulator(options) as emulator:
             announce(emulator.url)
-            await asyncio.Event().wait()
+            await stop.wait()
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from email.utils import formatdate
 from typing import Final
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from imgtag_pipeline.emulator.ledger import Entry, Ledger
 from imgtag_pipeline.emulator.options import EmulatorOptions
 from imgtag_pipeline.emulator.quotas import SlidingWindow
 from imgtag_pipeline.emulator.wire import Admission, Family, Refused, WireReply, WireRequest
+from imgtag_pipeline.errors import ConfigError
 
 FAULT_HEADER: Final = "x-emulator-fault"
 
@@ -43,6 +45,7 @@ class Emulator:
         self._control = Control(self.cloud.pictures, self.ledger, self.faults, self.reset)
         self._windows: dict[tuple[str, str], SlidingWindow | None] = {}
         self._runner: web.ServerRunner | None = None
+        self._dated = (0, "")
 
     @property
     def url(self) -> str:
@@ -52,7 +55,7 @@ class Emulator:
     async def start(self) -> None:
         """Listen; raises `OSError` when the port is taken."""
         server = web.Server(self._handle, access_log=None, auto_decompress=False, max_line_size=1 << 16)
-        self._runner = web.ServerRunner(server)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.options.host, self.options.port, backlog=4096)
         await site.start()
@@ -61,14 +64,14 @@ class Emulator:
 
     async def stop(self) -> None:
         """Stop listening and drop open connections."""
-        await self.cloud.close()
         if self._runner is not None:
-            await self._runner.shutdown()
-            for connection in self._runner.server.connections if self._runner.server else ():
+            server = self._runner.server
+            for connection in server.connections if server else ():
                 if connection.transport is not None:
                     connection.transport.abort()
             await self._runner.cleanup()
             self._runner = None
+        await self.cloud.close()
 
     async def __aenter__(self) -> Emulator:
         await self.start()
@@ -89,7 +92,10 @@ class Emulator:
             return await send(http, await self._control.answer(request))
         for family in self._families:
             if family.matches(request):
-                return await self._serve(http, request, family)
+                try:
+                    return await self._serve(http, request, family)
+                except ConfigError as error:  # the call asked for a fault that there is none of
+                    return await send(http, page(400, str(error)))
         return await send(http, page(404, "no gateway here"))
 
     async def _serve(self, http: web.BaseRequest, request: WireRequest, family: Family) -> web.StreamResponse:
@@ -100,9 +106,10 @@ class Emulator:
             entry = self.ledger.open(self._epoch(), request.arrived, family.name, Admission("", "refused", (), False))
             return await self._deliver(http, entry, family.refuse(request, refusal), None)
         entry = self.ledger.open(self._epoch(), request.arrived, family.name, admission)
-        fault = self.faults.choose(admission, request.headers.get(FAULT_HEADER))
         if admission.is_limited and not self._is_within_quota(admission, request.arrived):
-            fault = Fault("throttle")
+            fault: Fault | None = Fault("throttle")
+        else:
+            fault = self.faults.choose(admission, request.headers.get(FAULT_HEADER))
         if self.options.latency:
             await self.clock.sleep(self.options.latency)
         if fault is not None and fault.kind == "reset":
@@ -122,6 +129,8 @@ class Emulator:
         self.ledger.close(
             entry, code=reply.code, status=reply.status, request_id=reply.request_id, is_billed=reply.is_billed
         )
+        if "Date" not in reply.headers:
+            reply.headers = {**reply.headers, "Date": self._date()}
         if fault is None:
             response, is_whole = await send(http, reply), True
         else:
@@ -137,6 +146,13 @@ class Emulator:
             self._windows[key] = None if qps is None else SlidingWindow(qps)
         window = self._windows[key]
         return window is None or window.admit(arrived)
+
+    def _date(self) -> str:
+        """The emulator's wall clock for a Date header, by which clients correct theirs."""
+        second = int(self._epoch())
+        if self._dated[0] != second:
+            self._dated = (second, formatdate(second, usegmt=True))
+        return self._dated[1]
 
     def _epoch(self) -> float:
         return self.cloud.now().timestamp()

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,22 +135,23 @@ def look(data: bytes, color_count: int = 5) -> Sight:
 
 def imagine(reference: str) -> Sight:
     """An image that is not looked at: everything follows from a hash of its reference."""
-    digest = hashlib.blake2b(reference.encode(), digest_size=32).digest()
-    names: dict[str, float] = {}
-    for at in range(5):
-        names.setdefault(THINGS[digest[at] % len(THINGS)], digest[at + 8] / 255)
-    tags = tuple(Tag(name, confidence=c) for name, c in sorted(names.items(), key=lambda item: -item[1]))
-    shares = (0.5, 0.3, 0.2)
-    colors = tuple(
-        Tag(
-            COLORS[digest[16 + at] % len(COLORS)],
-            kind="color",
-            measure=share,
-            extra={"hex": digest[20 + 3 * at : 23 + 3 * at].hex().upper()},
-        )
-        for at, share in enumerate(shares)
-    )
-    return Sight("JPEG", 100_000, 640, 480, 3, tags, colors, int.from_bytes(digest[:8], "big"))
+    digest = hashlib.blake2b(reference.encode(), digest_size=24).digest()
+    numbers = {number % len(THINGS): level for number, level in zip(digest[:5], digest[5:10], strict=True)}
+    best_first = sorted(numbers.items(), key=itemgetter(1), reverse=True)
+    tags = tuple(_thing(number, level) for number, level in best_first)
+    colors = tuple(_color(digest[10 + at] % len(COLORS), at) for at in range(3))
+    return Sight("JPEG", 100_000, 640, 480, 3, tags, colors, int.from_bytes(digest[16:], "big"))
+
+
+@cache
+def _thing(number: int, level: int) -> Tag:
+    return Tag(THINGS[number], confidence=level / 255)
+
+
+@cache
+def _color(number: int, place: int) -> Tag:
+    share = (0.5, 0.3, 0.2)[place]
+    return Tag(COLORS[number], kind="color", measure=share, extra={"hex": f"{number * 1_400_000 + place:06X}"})
 
 
 def _load(path: Path) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from imgtag_pipeline.emulator.cloud import Cloud
@@ -102,12 +103,19 @@ def _account(cloud: Cloud, key_id: str, security_token: str) -> Account:
 
 
 def _check_time(cloud: Cloud, stamp: str) -> None:
-    try:
-        at = datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        raise Refused("IncompleteSignature", "The time must be in the form YYYY-MM-DDThh:mm:ssZ.") from None
+    at = _time(stamp)
+    if at is None:
+        raise Refused("IncompleteSignature", "The time must be in the form YYYY-MM-DDThh:mm:ssZ.")
     if not cloud.is_in_time(at):
         raise Refused("InvalidTimeStamp.Expired")
+
+
+@lru_cache(256)
+def _time(stamp: str) -> datetime | None:
+    try:
+        return datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _mismatch(message: str) -> Refused:

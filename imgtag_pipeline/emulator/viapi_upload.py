@@ -142,10 +142,11 @@ class UploadBucket:
         self._uploads = uploads
 
     def matches(self, request: WireRequest) -> bool:
-        """A form posted to the root of any host, or a look at an uploaded file."""
+        """A form posted to the root of any host that names one of our keys, or a look at an uploaded file."""
         if request.method == "POST":
             kind = request.headers.get("Content-Type", "")
-            return request.path in ("/", "") and kind.startswith("multipart/form-data")
+            is_form = request.path in ("/", "") and kind.startswith("multipart/form-data")
+            return is_form and PREFIX.encode() in request.body
         return request.method == "GET" and request.path.startswith("/" + PREFIX)
 
     def admit(self, request: WireRequest) -> Admission:
