@@ -50,7 +50,7 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """The first frame, or a `PermanentError`: EmptyFile, NotAnImage, UnsupportedFormat, TooManyPixels, TornImage."""
     name = _format_of(data)
     try:
-        return _open(data, name, max_pixels)
+        return _picture(*_open(data, name, max_pixels))
     except PermanentError:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, MemoryError and more
@@ -71,7 +71,8 @@ def _format_of(data: bytes) -> str:
     raise PermanentError(message, code="UnsupportedFormat")
 
 
-def _open(data: bytes, name: str, max_pixels: int) -> Picture:
+def _open(data: bytes, name: str, max_pixels: int) -> tuple[tuple[int, int], int, Any]:
+    """Size as shown, frames, and the first frame at the detail size; the full picture is let go of here."""
     if name == "WEBP":  # its plugin makes room for the canvas when it opens the file
         _check_pixels(sniff.webp_size(data), max_pixels)
     image = _plugin(name)(io.BytesIO(data), "")
@@ -81,13 +82,15 @@ def _open(data: bytes, name: str, max_pixels: int) -> Picture:
     if name == "TIFF":
         width, height = int(image.tag_v2[256]), int(image.tag_v2[257])  # Pillow may have turned the size already
         turned = image.tag_v2.get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    is_progressive = "progressive" in image.info  # libjpeg then keeps all of it, at whatever scale
     image.draft(None, _reduced(image.size, DETAIL_AREA))
-    with _large if image.width * image.height > _LARGE_PIXELS else nullcontext():
+    decoded = width * height if is_progressive else image.width * image.height
+    with _large if decoded > _LARGE_PIXELS else nullcontext():
         image.load()
         detail = _normalised(image)
     if name != "TIFF":
         turned = _is_turned(image)
-    return _picture((height, width) if turned else (width, height), frames, detail)
+    return (height, width) if turned else (width, height), frames, detail
 
 
 def _picture(size: tuple[int, int], frames: int, detail: Any) -> Picture:
