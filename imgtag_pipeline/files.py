@@ -64,6 +64,16 @@ def is_local(filesystem: Any) -> bool:
     return isinstance(filesystem, LocalFileSystem)
 
 
+def is_there(filesystem: Any, path: str) -> bool:
+    """Whether a file or folder stands there now. (`exists` of ossfs says no to who may not ask about the bucket.)"""
+    filesystem.invalidate_cache()
+    try:
+        filesystem.info(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def reading(file: str) -> Iterator[None]:
     """Say as the caller's mistake, with the file's name, what the disk or the format's reader says."""

@@ -23,12 +23,23 @@ class FileSink:
     """One OUT: a file by its suffix, or a folder of Parquet parts (a name that ends in "/", has no suffix, or is one).
 
     Building it checks that OUT may be written, changes nothing, and raises `ConfigError` where it may not. It is a
-    context manager: `write` batches, then `finish`; without that, nothing is left anywhere.
+    context manager: `write` batches, then `finish`; without that, nothing is left anywhere. `group_rows` are gathered
+    before they are written; a part of a folder is complete when it has `part_bytes`.
     """
 
-    def __init__(self, out: str, *, storage_options: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        out: str,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        group_rows: int = GROUP_ROWS,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
         self.rows = 0
         self._out = out
+        self._group_rows = group_rows
+        self._part_bytes = part_bytes
         filesystem, path = open_filesystem(out, storage_options)
         try:
             self._is_folder = out.endswith("/") or not PurePosixPath(path).suffix or filesystem.isdir(path)
@@ -59,7 +70,7 @@ class FileSink:
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
         self._waiting_bytes += batch.nbytes
-        if self._waiting_rows >= GROUP_ROWS or self._waiting_bytes >= GROUP_BYTES:
+        if self._waiting_rows >= self._group_rows or self._waiting_bytes >= GROUP_BYTES:
             with self._told():
                 self._flush()
 
@@ -80,7 +91,7 @@ class FileSink:
             return
         table = pa.Table.from_batches(self._waiting)
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
-        if self._is_folder and self._file is not None and self._file.tell() >= PART_BYTES:
+        if self._is_folder and self._file is not None and self._file.tell() >= self._part_bytes:
             self._close_part({})
         if self._format is None:
             self._open_part(table.schema)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.files import is_there
 
 try:
     import fcntl
@@ -24,6 +25,8 @@ _STALE_AFTER: Final = 60.0
 _WHOLE_PUTS: Final = frozenset(
     ("s3", "s3a", "gs", "gcs", "oss", "obs", "cos", "abfs", "abfss", "az", "adl", "r2", "tos", "bos", "memory")
 )
+# Up to here one PUT request; above, the filesystem's own multipart upload, which shows nothing before it is complete.
+_ONE_PUT_BYTES: Final = 8 << 20
 _REMEDY: Final = "remove it, choose another name, or allow it to be replaced (overwrite=True)"
 
 
@@ -174,7 +177,10 @@ class RemotePlace:
         protocols = {protocol} if isinstance(protocol, str) else set(protocol)
         parent = remote.rpartition("/")[0]
         if protocols & _WHOLE_PUTS:
-            self._filesystem.put_file(str(local), remote)
+            if local.stat().st_size <= _ONE_PUT_BYTES:
+                self._filesystem.pipe_file(remote, local.read_bytes())
+            else:
+                self._filesystem.put_file(str(local), remote)
             return
         if parent:
             self._filesystem.makedirs(parent, exist_ok=True)
@@ -190,8 +196,7 @@ class RemotePlace:
     def _check(self) -> set[str]:
         """The files that stand at OUT and will be replaced."""
         filesystem, target = self._filesystem, self._target
-        filesystem.invalidate_cache()
-        if not filesystem.exists(target):
+        if not is_there(filesystem, target):
             return set()
         if not self._is_folder:
             if not self._overwrite:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import kind_of, open_filesystem
+from imgtag_pipeline.files import is_there, kind_of, open_filesystem
 from imgtag_pipeline.source import Source
 from imgtag_pipeline.source_csv import csv_source
 from imgtag_pipeline.source_json import json_source
@@ -38,8 +38,7 @@ def open_files(path: str, *, storage_options: Mapping[str, Any] | None = None) -
 
 def _found(filesystem: Any, path: str, place: str) -> tuple[str, list[str]]:
     """The folder to which the files belong, and the files in order."""
-    filesystem.invalidate_cache()
-    if filesystem.exists(place):
+    if is_there(filesystem, place):
         if not filesystem.isdir(place):
             return place.rpartition("/")[0], [place]
         root, found = place.rstrip("/"), filesystem.find(place)

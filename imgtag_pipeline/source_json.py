@@ -141,12 +141,12 @@ def _objects(file: str, line: int, block: bytes) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(text)
+            reason = "is no JSON object"
         except ValueError as error:
-            is_array = number == 1 and text.lstrip().startswith(b"[")
-            reason = "begins a JSON array" if is_array else f"is no JSON ({error})"
-            raise ConfigError(f"line {number} of {file!r} {reason}; give one JSON object per line") from None
+            row, reason = None, f"is no JSON ({error})"
         if not isinstance(row, dict):
-            raise ConfigError(f"line {number} of {file!r} is no JSON object; give one JSON object per line")
+            reason = "begins a JSON array" if number == 1 and text.lstrip().startswith(b"[") else reason
+            raise ConfigError(f"line {number} of {file!r} {reason}; give one JSON object per line")
         rows.append(row)
     return rows
 
