@@ -276,6 +276,12 @@ def from_env(family: Family, environ: Mapping[str, str] | None = None) -> Keys:
     )
 
 
+def renewed(credentials: Credentials) -> bool:
+    """Ask a source that can for new keys; True when it has others now."""
+    refresh = getattr(credentials, "refresh", None)
+    return bool(refresh()) if refresh is not None else False
+
+
 def has_env(family: Family, environ: Mapping[str, str] | None = None) -> bool:
     """Whether any variable of the family is set."""
     known = os.environ if environ is None else environ

@@ -13,7 +13,23 @@ from urllib.parse import unquote, urlsplit
 
 from imgtag_pipeline.errors import PermanentError
 
-_OTHERS: Final = tuple(["svg", "heic", "heif", "avif", "ico", "psd", "jxl", "jp2", "pdf", "mp4", "mov", "avi", "mkv", "mp3", "zip", "html", "txt"])
+_OTHERS: Final = (
+    "svg",
+    "heic",
+    "heif",
+    "avif",
+    "ico",
+    "psd",
+    "jxl",
+    "jp2",
+    "pdf",
+    "mp4",
+    "mov",
+    "avi",
+    "mkv",
+    "zip",
+    "html",
+)
 # extension -> format; also of files that are surely no images, so that they are told apart.
 EXTENSIONS: Final = {
     "jpg": "JPEG",

@@ -31,7 +31,7 @@ from imgtag_pipeline.model import (
 )
 from imgtag_pipeline.providers import options, precheck, viapi_jobs, viapi_replies, viapi_upload
 from imgtag_pipeline.providers.codes import said
-from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials
+from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
 from imgtag_pipeline.providers.decode import decode
 from imgtag_pipeline.providers.viapi_actions import ACTIONS, DOCS, Action
 from imgtag_pipeline.providers.viapi_reading import Envelope, assigned, is_sensitive, read_logos, read_tags
@@ -180,8 +180,7 @@ class Viapi:
 
     def refresh(self) -> bool:
         """Fetch the keys anew; True when others came."""
-        renew = getattr(self.credentials, "refresh", None)
-        return bool(renew()) if renew is not None else False
+        return renewed(self.credentials)
 
     def precheck(self, url: str) -> PermanentError | None:
         """Why the image cannot succeed, found from its reference alone."""

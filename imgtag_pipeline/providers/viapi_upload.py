@@ -5,7 +5,6 @@ Nothing of it is billed; uploaded files are gone within a day. The authorisation
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
@@ -14,6 +13,7 @@ import msgspec
 
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Call, Image, Quota, Reply, Request, Step, ask, read
+from imgtag_pipeline.providers.bodies import multipart
 from imgtag_pipeline.providers.codes import by_status, error_of, said
 from imgtag_pipeline.providers.decode import Malformed, decode, text
 from imgtag_pipeline.providers.precheck import Limits, check_bytes
@@ -109,22 +109,6 @@ def post(url: str, form: Mapping[str, str], data: bytes) -> Request:
     }
     body, kind = multipart(fields, "file", data)
     return Request("POST", url, (), (("content-type", kind),), body)
-
-
-def multipart(fields: Mapping[str, str], name: str, data: bytes) -> tuple[bytes, str]:
-    """A multipart body with the file last, and its content type; the boundary comes from the data, so it is stable."""
-    boundary = f"imgtag-{hashlib.sha256(data).hexdigest()[:32]}"
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'.encode()
-        for field, value in fields.items()
-    ]
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="image"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    )
-    return b"".join((*parts, head.encode(), data, f"\r\n--{boundary}--\r\n".encode())), (
-        f"multipart/form-data; boundary={boundary}"
-    )
 
 
 def check_sent(reply: Reply) -> None:

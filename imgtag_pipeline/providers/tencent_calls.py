@@ -1,0 +1,109 @@
+"""What the two versions of Tencent's image tagging have in common: keys, token, quota, and reading a reply."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from imgtag_pipeline.errors import ConfigError, ThrottledError
+from imgtag_pipeline.model import Moment, Price, Quota, Reply, Request, Tag
+from imgtag_pipeline.providers import options
+from imgtag_pipeline.providers.codes import error_of, malformed, said
+from imgtag_pipeline.providers.credentials import Credentials, Keys
+from imgtag_pipeline.providers.decode import Malformed, decode, whole
+from imgtag_pipeline.providers.tencent_codes import verdict
+from imgtag_pipeline.signing import tencent
+
+QPS: Final = 10.0  # no figure is published; the successor has 20 [inferred]
+TOKEN_SECONDS: Final = 300
+MILLION: Final = 1_000_000
+# The whole month is charged at the price of the tier that it reaches.
+PRICE: Final = Price(
+    tiers=((3 * MILLION, 1100), (15 * MILLION, 900), (None, 700)), scheme="whole-month", free_calls=10_000
+)
+Read = Callable[[Any], tuple[Tag, ...]]
+
+
+class Body(msgspec.Struct):
+    """Every body: `code` 0 is a success, whatever the HTTP status."""
+
+    code: Any = None
+    message: Any = None
+    tags: Any = None
+    data: Any = None
+
+
+def check_options(image_mode: str, endpoint: str, path: str, qps: float | None) -> str:
+    """The endpoint in its full form; raises `ConfigError` for what cannot be."""
+    options.one_of("image_mode", image_mode, ("url", "bytes"))
+    if qps is not None:
+        options.between("qps", qps, 0.001, 10_000)
+    if not path.startswith("/") or "?" in path:
+        raise ConfigError(f"path is {path!r}; allowed: a path such as /v1/detection/imagetag_detect")
+    return options.base_url("endpoint", endpoint)
+
+
+def keys_of(credentials: Credentials) -> Keys:
+    """The keys with the app id, which is part of every request."""
+    keys = credentials.keys()
+    if not keys.app_id:
+        raise ConfigError("the keys have no app id; set TENCENT_APP_ID, or give Keys(..., app_id=...)")
+    return keys
+
+
+def quota(name: str, credentials: Credentials, qps: float | None) -> Quota:
+    """Per account."""
+    try:
+        account = credentials.keys().account
+    except ConfigError:
+        account = "unknown"  # a plan needs no keys
+    return Quota(f"{name}:{account}", qps or QPS)
+
+
+def sign(request: Request, moment: Moment, credentials: Credentials, bucket: str) -> Request:
+    """The request with a token that is good for five minutes."""
+    keys = keys_of(credentials)
+    rand = int.from_bytes(hashlib.sha256(moment.nonce.encode()).digest()[:8], "big") % 10**10
+    token = tencent.sign(
+        app_id=keys.app_id,
+        secret_id=keys.access_key_id,
+        secret_key=keys.access_key_secret,
+        bucket=bucket,
+        now=moment.now,
+        rand=rand,
+        expires_in=TOKEN_SECONDS,
+    )
+    return replace(request, headers=(*request.headers, ("authorization", token)))
+
+
+def check(reply: Reply, read: Read) -> None:
+    """Return for a success, read whole; else raise what code or status stand for. Failures may be billed."""
+    is_success = 200 <= reply.status < 300
+    try:
+        body = decode(reply.body, Body)
+    except Malformed as problem:
+        if is_success:
+            raise malformed(problem) from None
+        body = Body()
+    code = whole(body.code)
+    if is_success and code is None:
+        raise malformed(Malformed("the answer has no code"))
+    if not is_success or code != 0:
+        stands_for = verdict(code, reply.status)
+        is_throttled = issubclass(stands_for.error, ThrottledError)
+        raise error_of(
+            stands_for,
+            code=str(code) if code else f"HTTP{reply.status}",
+            message=said(body.message),
+            request_id=reply.headers.get("x-request-id"),
+            billing="no" if is_throttled else "unknown",
+            reply=reply,
+        )
+    try:
+        read(body)
+    except Malformed as problem:
+        raise malformed(problem) from None

@@ -1,0 +1,173 @@
+"""`tencent_v1`: Tencent's image tagging, version 1 (`imagetag_detect`); stable and no longer developed.
+
+Docs: https://cloud.tencent.com/document/product/865/17592. JPG, PNG, BMP; the size is not stated, that of the sister
+API (4 MB after base64) is held. Confidence: whole numbers 0 to 100. Whether failures are billed is not stated.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.model import (
+    Answer,
+    Call,
+    Exchange,
+    Facts,
+    Image,
+    Job,
+    Moment,
+    Price,
+    Quota,
+    Reply,
+    Request,
+    Result,
+    Step,
+    Tag,
+    ask,
+    read,
+)
+from imgtag_pipeline.providers import precheck, tencent_calls
+from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
+from imgtag_pipeline.providers.decode import Columns, best_first, decode, rows, tag
+from imgtag_pipeline.providers.tencent_calls import Body
+from imgtag_pipeline.urls import ascii_url, unsigned_url
+
+ADDRESS: Final = "tencent_v1"
+ENDPOINT: Final = "http://service.image.myqcloud.com"
+PATH: Final = "/v1/detection/imagetag_detect"
+JSON: Final = ("content-type", "application/json")
+LIMITS: Final = precheck.Limits(("JPEG", "PNG", "BMP"), 3 << 20, words="over 50x50 advised")
+COLUMNS: Final = Columns(("tag_name",), "label", ("tag_confidence",), 100.0, spoken="zh")
+FACTS: Final = Facts(
+    title="General tags, version 1",
+    docs="https://cloud.tencent.com/document/product/865/17592",
+    image_as=("url", "bytes"),
+    confidence="0 to 100",
+    languages=("zh",),
+    formats=LIMITS.formats,
+    max_bytes=LIMITS.max_bytes,
+    resolution=LIMITS.words,
+    qps=f"not published; {tencent_calls.QPS:g} assumed",
+    price="10,000 calls a month free, then 0.0011 yuan up to 3 M, 0.0009 up to 15 M, 0.0007 above, for the whole month",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TencentV1:
+    """`imagetag_detect`.
+
+    image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and sends base64. endpoint, path: later
+    editions of the manual have https://recognition.image.myqcloud.com. bucket: a historical field of the token.
+    """
+
+    image_mode: Literal["url", "bytes"] = "url"
+    endpoint: str = ENDPOINT
+    path: str = PATH
+    bucket: str = ""
+    qps: float | None = None
+    credentials: Credentials = field(default_factory=lambda: Environment("tencent"), repr=False)
+
+    def __post_init__(self) -> None:
+        full = tencent_calls.check_options(self.image_mode, self.endpoint, self.path, self.qps)
+        object.__setattr__(self, "endpoint", full)
+
+    @staticmethod
+    def facts_of(address: str) -> Facts:
+        """The facts, without keys or options."""
+        return FACTS
+
+    @property
+    def address(self) -> str:
+        """Always "tencent_v1"."""
+        return ADDRESS
+
+    @property
+    def facts(self) -> Facts:
+        """For people: documentation, limits, scale, price."""
+        return FACTS
+
+    @property
+    def quota(self) -> Quota:
+        """Per account."""
+        return tencent_calls.quota(ADDRESS, self.credentials, self.qps)
+
+    @property
+    def price(self) -> Price:
+        """Price of one call; the whole month at the tier that it reaches."""
+        return tencent_calls.PRICE
+
+    @property
+    def batch_size(self) -> int:
+        """One image a call."""
+        return 1
+
+    @property
+    def concurrency(self) -> int:
+        """Enough to fill the quota with answers that take two seconds."""
+        return min(256, max(8, round(2 * (self.qps or tencent_calls.QPS))))
+
+    def identity(self) -> Mapping[str, Any]:
+        """The call; it has no options that change the answer."""
+        return {"provider": ADDRESS}
+
+    def key(self, url: str) -> str:
+        """The URL without its signature."""
+        return unsigned_url(url)
+
+    def prepare(self) -> None:
+        """Fetch the keys; raises `ConfigError` when there are none."""
+        tencent_calls.keys_of(self.credentials)
+
+    def refresh(self) -> bool:
+        """Fetch the keys anew; True when others came."""
+        return renewed(self.credentials)
+
+    def precheck(self, url: str) -> PermanentError | None:
+        """Why the image cannot succeed, found from its reference alone."""
+        if self.image_mode == "bytes":
+            return None
+        is_near = precheck.is_private(urlsplit(self.endpoint).hostname or "")
+        return precheck.check_reference(url, LIMITS, is_reached_from_here=is_near)
+
+    def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
+        """One call for one image."""
+        return [(yield from self._single(images[0]))]
+
+    def _single(self, image: Image) -> Generator[Step, Any, Result]:
+        problem = self.precheck(image.url)
+        if problem is not None:
+            return problem
+        body = {"appid": tencent_calls.keys_of(self.credentials).app_id}
+        if self.bucket:
+            body["bucket"] = self.bucket
+        if self.image_mode == "url":
+            body["url"] = ascii_url(image.url.strip())
+        else:
+            data = yield from read(image, max_bytes=LIMITS.max_bytes or 0)
+            problem = precheck.check_bytes(data, LIMITS)
+            if problem is not None:
+                return problem
+            body["image"] = b64encode(data).decode()
+        request = Request("POST", f"{self.endpoint}{self.path}", (), (JSON,), msgspec.json.encode(body))
+        reply = yield from ask(Call(ADDRESS, request, self.quota))
+        return Answer(read_tags(decode(reply.body, Body)))
+
+    def sign(self, request: Request, moment: Moment) -> Request:
+        """The request with its token."""
+        return tencent_calls.sign(request, moment, self.credentials, self.bucket)
+
+    def check(self, call: Call, reply: Reply) -> None:
+        """Raise what the reply's code stands for."""
+        tencent_calls.check(reply, read_tags)
+
+
+def read_tags(body: Body) -> tuple[Tag, ...]:
+    """The tags, best first; the vendor does not sort them."""
+    return best_first([tag(item, COLUMNS) for item in rows(body.tags)])

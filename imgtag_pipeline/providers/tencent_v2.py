@@ -1,0 +1,173 @@
+"""`tencent_v2`: Tencent's image tagging, version 2 (`picture_classify`), with English labels.
+
+Docs: https://cloud.tencent.com/document/product/865. The body may have 6 MB. Confidence 0 to 1. Formats are not stated,
+those of version 1 are held. Price, quota and whether failures are billed are not published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.model import (
+    Answer,
+    Call,
+    Exchange,
+    Facts,
+    Image,
+    Job,
+    Moment,
+    Quota,
+    Reply,
+    Request,
+    Result,
+    Step,
+    Tag,
+    ask,
+    read,
+)
+from imgtag_pipeline.providers import precheck, tencent_calls
+from imgtag_pipeline.providers.bodies import multipart
+from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
+from imgtag_pipeline.providers.decode import Columns, best_first, decode, row, rows, tag
+from imgtag_pipeline.providers.tencent_calls import Body
+from imgtag_pipeline.urls import ascii_url, unsigned_url
+
+ADDRESS: Final = "tencent_v2"
+ENDPOINT: Final = "https://recognition.image.myqcloud.com"
+PATH: Final = "/imagetag/picture_classify"
+LIMITS: Final = precheck.Limits(("JPEG", "PNG", "BMP"), (6 << 20) - 4096)  # the rest of the body needs some bytes
+COLUMNS: Final = Columns(("label_name", "level_name"), "label", ("probability",), spoken="en")
+FACTS: Final = Facts(
+    title="General tags, version 2, usually five",
+    docs="https://cloud.tencent.com/document/product/865",
+    image_as=("url", "bytes"),
+    confidence="0 to 1",
+    languages=("en",),
+    formats=LIMITS.formats,
+    max_bytes=LIMITS.max_bytes,
+    resolution=LIMITS.words,
+    qps=f"not published; {tencent_calls.QPS:g} assumed",
+    price="not published",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TencentV2:
+    """`picture_classify`.
+
+    image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and sends it as a form's file. bucket: a
+    historical field of the token.
+    """
+
+    image_mode: Literal["url", "bytes"] = "url"
+    endpoint: str = ENDPOINT
+    path: str = PATH
+    bucket: str = ""
+    qps: float | None = None
+    credentials: Credentials = field(default_factory=lambda: Environment("tencent"), repr=False)
+
+    def __post_init__(self) -> None:
+        full = tencent_calls.check_options(self.image_mode, self.endpoint, self.path, self.qps)
+        object.__setattr__(self, "endpoint", full)
+
+    @staticmethod
+    def facts_of(address: str) -> Facts:
+        """The facts, without keys or options."""
+        return FACTS
+
+    @property
+    def address(self) -> str:
+        """Always "tencent_v2"."""
+        return ADDRESS
+
+    @property
+    def facts(self) -> Facts:
+        """For people: documentation, limits, scale, price."""
+        return FACTS
+
+    @property
+    def quota(self) -> Quota:
+        """Per account."""
+        return tencent_calls.quota(ADDRESS, self.credentials, self.qps)
+
+    @property
+    def price(self) -> None:
+        """Not published; version 1 has `tencent_calls.PRICE`."""
+        return
+
+    @property
+    def batch_size(self) -> int:
+        """One image a call."""
+        return 1
+
+    @property
+    def concurrency(self) -> int:
+        """Enough to fill the quota with answers that take two seconds."""
+        return min(256, max(8, round(2 * (self.qps or tencent_calls.QPS))))
+
+    def identity(self) -> Mapping[str, Any]:
+        """The call; it has no options that change the answer."""
+        return {"provider": ADDRESS}
+
+    def key(self, url: str) -> str:
+        """The URL without its signature."""
+        return unsigned_url(url)
+
+    def prepare(self) -> None:
+        """Fetch the keys; raises `ConfigError` when there are none."""
+        tencent_calls.keys_of(self.credentials)
+
+    def refresh(self) -> bool:
+        """Fetch the keys anew; True when others came."""
+        return renewed(self.credentials)
+
+    def precheck(self, url: str) -> PermanentError | None:
+        """Why the image cannot succeed, found from its reference alone."""
+        if self.image_mode == "bytes":
+            return None
+        is_near = precheck.is_private(urlsplit(self.endpoint).hostname or "")
+        return precheck.check_reference(url, LIMITS, is_reached_from_here=is_near)
+
+    def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
+        """One call for one image."""
+        return [(yield from self._single(images[0]))]
+
+    def _single(self, image: Image) -> Generator[Step, Any, Result]:
+        problem = self.precheck(image.url)
+        if problem is not None:
+            return problem
+        app_id = tencent_calls.keys_of(self.credentials).app_id
+        if self.image_mode == "url":
+            body, kind = (
+                msgspec.json.encode({"app_id": app_id, "url": ascii_url(image.url.strip())}),
+                "application/json",
+            )
+        else:
+            data = yield from read(image, max_bytes=LIMITS.max_bytes or 0)
+            problem = precheck.check_bytes(data, LIMITS)
+            if problem is not None:
+                return problem
+            body, kind = multipart({"app_id": app_id}, "image", data)
+        request = Request("POST", f"{self.endpoint}{self.path}", (), (("content-type", kind),), body)
+        reply = yield from ask(Call(ADDRESS, request, self.quota))
+        return Answer(read_tags(decode(reply.body, Body)))
+
+    def sign(self, request: Request, moment: Moment) -> Request:
+        """The request with its token."""
+        return tencent_calls.sign(request, moment, self.credentials, self.bucket)
+
+    def check(self, call: Call, reply: Reply) -> None:
+        """Raise what the reply's code stands for."""
+        tencent_calls.check(reply, read_tags)
+
+
+def read_tags(body: Body) -> tuple[Tag, ...]:
+    """The tags, best first: `data` is a list of objects with `items`, or one such object."""
+    items = [item for part in rows(body.data) for item in rows(row(part).get("items"))]
+    return best_first([tag(item, COLUMNS) for item in items])
