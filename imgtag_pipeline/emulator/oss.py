@@ -49,8 +49,9 @@ class OssGateway:
         """Whether the host, a signature, a process, or the path names object storage."""
         if is_oss_host(request.host, self._options.domains) or is_marked(request):
             return True
-        bucket = request.path[1:].partition("/")[0]
-        return is_bucket_name(bucket) and (self.store.has(bucket) or "/" in request.path[1:])
+        bucket, slash, _ = request.path[1:].partition("/")
+        is_form = request.method == "POST" and request.headers.get("Content-Type", "").startswith("multipart/form-data")
+        return is_bucket_name(bucket) and (bool(slash) or is_form or self.store.has(bucket))
 
     def admit(self, request: WireRequest) -> Admission:
         """Check the signature and find the operation; only image processing counts towards a quota."""
@@ -80,10 +81,11 @@ class OssGateway:
         shown = {name: text for name, text in refusal.details.items() if not name.startswith("x-oss-")}
         headers = {name: text for name, text in refusal.details.items() if name.startswith("x-oss-")}
         body, kind = error_body(error, refusal.message, shown, request_id, request.host)
-        headers |= error_headers(error, body)
         reply = WireReply(error.status, body, kind, headers, error.code)
         if request.method == "HEAD" or error.status == 304:
             reply.body, reply.content_type = b"", ""
+        if error.status != 304:  # "not modified" is no error, and says nothing of one
+            headers |= error_headers(error, body)
         reply.is_billed = _is_process(request) and names_a_key(request) and is_billed(error.code)
         return self._signed_off(reply, request_id)
 

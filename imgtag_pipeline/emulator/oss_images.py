@@ -183,7 +183,7 @@ def _parent(tag: Tag) -> str:
 def is_billed(code: str) -> bool:
     """Whether IMM bills a processing request that ended with this code: 4xx yes, 5xx no (IMM's billing overview)."""
     error = CODES.get(code)
-    return code not in _AT_THE_DOOR and (error is None or error.status < 500)
+    return code not in _AT_THE_DOOR and (error is None or (error.status < 500 and error.status != 304))
 
 
 # Refused before anybody looked at an image.

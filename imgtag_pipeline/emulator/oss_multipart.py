@@ -53,7 +53,7 @@ class Multipart:
         found = await digest(data)
         upload.parts[number] = (data, found, call.now)
         fields = [("LastModified", iso_date(call.now)), ("ETag", f'"{found.md5}"')]
-        return xml_reply("CopyPartResult", fields, {"x-oss-hash-crc64ecma": str(found.crc64)})
+        return xml_reply("CopyPartResult", fields, checksums(found))
 
     async def complete(self, call: OssCall) -> WireReply:
         """CompleteMultipartUpload: the object appears whole, under the parts that are listed."""

@@ -55,11 +55,7 @@ def check_md5(headers: Mapping[str, str], found: Digest) -> None:
 
 def checksums(found: Digest) -> dict[str, str]:
     """The headers that a client verifies its upload with."""
-    return {
-        "ETag": f'"{found.md5}"',
-        "Content-MD5": b64encode(bytes.fromhex(found.md5)).decode(),
-        "x-oss-hash-crc64ecma": str(found.crc64),
-    }
+    return {"ETag": f'"{found.md5}"', "x-oss-hash-crc64ecma": str(found.crc64)}
 
 
 class Writing:
@@ -75,7 +71,8 @@ class Writing:
         check_md5(call.headers, found)
         bucket = self._store.bucket_to_write(call.bucket, call.now)
         self._store.put(bucket, call.key, call.request.body, _stored(call, call.request.body, found))
-        return empty_reply(headers=checksums(found))
+        md5 = b64encode(bytes.fromhex(found.md5)).decode()
+        return empty_reply(headers={**checksums(found), "Content-MD5": md5})
 
     async def copy(self, call: OssCall) -> WireReply:
         """CopyObject, within the emulator; metadata is copied unless it is to be replaced."""
@@ -88,7 +85,7 @@ class Writing:
         bucket = self._store.bucket_to_write(call.bucket, call.now)
         self._store.put(bucket, call.key, data, stored)
         fields = [("LastModified", iso_date(call.now)), ("ETag", f'"{found.md5}"')]
-        return xml_reply("CopyObjectResult", fields, {"x-oss-hash-crc64ecma": str(found.crc64)})
+        return xml_reply("CopyObjectResult", fields, checksums(found))
 
     async def append(self, call: OssCall) -> WireReply:
         """AppendObject: only at the very end, and only to objects that were made by it."""
