@@ -73,11 +73,18 @@ class Ledger:
                 self.billed_by_image[image] += 1
 
     def answered(self, entry: Entry) -> None:
-        """Say that the answer was sent whole; only answers without an error count for their images."""
+        """Say that the answer is sent whole; only answers without an error count for their images."""
         entry.is_answered = True
         if entry.code == "ok":
             for image in entry.images:
                 self.answered_by_image[image] += 1
+
+    def unanswered(self, entry: Entry) -> None:
+        """Take `answered` back: the connection was gone."""
+        entry.is_answered = False
+        if entry.code == "ok":
+            for image in entry.images:
+                self.answered_by_image[image] -= 1
 
     @property
     def billed(self) -> int:

@@ -63,10 +63,16 @@ def serve(options: EmulatorOptions, announce: Callable[[str], None]) -> None:
         asyncio.run(run())
 
 
-def exports(url: str, account: Account | None = None) -> list[str]:
-    """The shell lines that point every provider's credentials at an emulator; these keys are made up."""
+def credentials(account: Account | None = None) -> dict[str, str]:
+    """The environment variables of all providers, with an account of the emulator; these keys are made up."""
     account = account or Account()
-    values = {
+    tokens = {}
+    if account.security_token:
+        tokens = {
+            "ALIBABA_CLOUD_SECURITY_TOKEN": account.security_token,
+            "OSS_SESSION_TOKEN": account.security_token,
+        }
+    return {
         "ALIBABA_CLOUD_ACCESS_KEY_ID": account.key_id,
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": account.secret,
         "OSS_ACCESS_KEY_ID": account.key_id,
@@ -74,6 +80,12 @@ def exports(url: str, account: Account | None = None) -> list[str]:
         "TENCENT_APP_ID": account.app_id,
         "TENCENT_SECRET_ID": account.key_id,
         "TENCENT_SECRET_KEY": account.secret,
+        **tokens,
     }
+
+
+def exports(url: str, account: Account | None = None) -> list[str]:
+    """The shell lines that set the credentials of an emulator, and say at the end how to point a run at it."""
     verb = "set" if os.name == "nt" else "export"
-    return [f"{verb} {name}={value}" for name, value in values.items()]
+    lines = [f"{verb} {name}={value}" for name, value in credentials(account).items()]
+    return [*lines, f"# imgtag label IN --endpoint {url} ..."]

@@ -132,9 +132,12 @@ class Emulator:
         if "Date" not in reply.headers:
             reply.headers = {**reply.headers, "Date": self._date()}
         if fault is None:
-            response, is_whole = await send(http, reply), True
-        else:
-            response, is_whole = await send_broken(http, reply, fault)
+            self.ledger.answered(entry)  # before it goes out, so that who has the answer finds it in the ledger
+            response = await send(http, reply)
+            if http.transport is None or http.transport.is_closing():
+                self.ledger.unanswered(entry)
+            return response
+        response, is_whole = await send_broken(http, reply, fault)
         if is_whole and http.transport is not None and not http.transport.is_closing():
             self.ledger.answered(entry)
         return response
