@@ -195,6 +195,12 @@ def _wire_url(request: Request) -> yarl.URL:
     return url
 
 
+def _refuse_line_breaks(headers: Pairs) -> None:
+    # aiohttp refuses them too, but only when it has a connection and the call would have to count as sent.
+    if any(mark in text for pair in headers for text in pair for mark in "\r\n\0"):
+        raise ValueError("a header has a line break")
+
+
 async def _exchange(
     session: aiohttp.ClientSession, request: Request, headers: Pairs, limits: _Limits, timeout: float | None = None
 ) -> Reply | _Failure:
@@ -202,6 +208,7 @@ async def _exchange(
     host = "the server"
     try:
         url = _wire_url(request)
+        _refuse_line_breaks(headers)
         host = f"{url.raw_host}:{url.port}"
         if limits.guard is not None:
             limits.guard.check(url.raw_host or "")  # a literal address never reaches the resolver
