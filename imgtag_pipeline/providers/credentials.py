@@ -121,6 +121,12 @@ class Environment:
         old, self._keys = self._keys, None
         return self.keys() != old
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Environment) and other.family == self.family
+
+    def __hash__(self) -> int:
+        return hash((Environment, self.family))
+
     def __repr__(self) -> str:
         return f"Environment({self.family!r})"
 
@@ -243,6 +249,12 @@ class AlibabaDefault:
         if is_chained and not has_env(self.family):
             return AlibabaChain()
         return Environment(self.family)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AlibabaDefault) and other.family == self.family
+
+    def __hash__(self) -> int:
+        return hash((AlibabaDefault, self.family))
 
     def __repr__(self) -> str:
         return f"AlibabaDefault({self.family!r})"

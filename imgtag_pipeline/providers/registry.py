@@ -43,16 +43,14 @@ def get(address: str, **options: Any) -> Provider:
 
     Raises `ConfigError` for an unknown address or option, with what is known.
     """
-    family, slash, action = address.partition("/")
+    action = address.partition("/")[2]
     factory = _factory(address)
-    if slash and address not in _foreign():
+    if action and address not in _foreign():
         options = {"action": action, **options}
     allowed = _options(factory)
     unknown = [name for name in options if name not in allowed]
-    if unknown and "action" in unknown:
-        raise ConfigError(f"unknown provider {address!r}; {family!r} has no actions; known: {', '.join(names())}")
     if unknown:
-        shown = sorted(name for name in allowed if name != "action")
+        shown = _shown(factory, address)
         close = difflib.get_close_matches(unknown[0], shown, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"{address!r} has no option {unknown[0]!r}; allowed: {', '.join(shown) or 'none'}{hint}")
@@ -82,7 +80,7 @@ def describe() -> list[Description]:
             if address in _foreign():
                 continue
             raise
-        found.append(Description(address, facts, tuple(sorted(set(_options(factory)) - {"action", "credentials"}))))
+        found.append(Description(address, facts, _shown(factory, address)))
     return found
 
 
@@ -123,18 +121,25 @@ def _factory(address: str) -> Callable[..., Any]:
     family = address.partition("/")[0]
     if (_FOLDER / f"{family}.py").is_file() and family.isidentifier():
         factory = _class(family)
-        if hasattr(factory, "exchange") and ("/" in address or address in _addresses(family)):
+        if hasattr(factory, "exchange") and address in _addresses(family):
             return factory  # type: ignore[no-any-return]
     foreign = _foreign()
     point = foreign.get(address) or foreign.get(family)
     if point is None:
         close = difflib.get_close_matches(address, names(), 1, 0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown provider {address!r}; known: {', '.join(names())}{hint}")
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ConfigError(f"unknown provider {address!r}{hint}; known: {', '.join(names())}")
     try:
         return point.load()  # type: ignore[no-any-return]
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"the provider {address!r} of {point.value!r} cannot be loaded: {error}") from error
+
+
+def _shown(factory: Any, address: str) -> tuple[str, ...]:
+    """The options that can be told people: without keys, and only those of this address."""
+    allowed = tuple(sorted(set(_options(factory)) - {"action", "credentials"}))
+    narrow = getattr(factory, "options_of", None)
+    return tuple(narrow(address, allowed)) if narrow else allowed
 
 
 def _facts(factory: Any, address: str) -> Facts:

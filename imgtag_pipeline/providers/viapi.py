@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from imgtag_pipeline.errors import ConfigError, PermanentError, TransientError
 from imgtag_pipeline.model import (
@@ -29,19 +29,25 @@ from imgtag_pipeline.model import (
     Step,
     ask,
 )
-from imgtag_pipeline.providers import options, precheck, viapi_jobs, viapi_replies, viapi_upload
+from imgtag_pipeline.providers import options, precheck, viapi_jobs, viapi_replies, viapi_signing, viapi_upload
 from imgtag_pipeline.providers.codes import said
 from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
 from imgtag_pipeline.providers.decode import decode
 from imgtag_pipeline.providers.viapi_actions import ACTIONS, DOCS, Action
 from imgtag_pipeline.providers.viapi_reading import Envelope, assigned, is_sensitive, read_logos, read_tags
-from imgtag_pipeline.signing import acs3, rpc
 from imgtag_pipeline.urls import ascii_url, unsigned_url
 
 VERSION: Final = "2019-09-30"
 QPS: Final = 2.0
 POLL_QPS: Final = 200.0  # support staff: https://developer.aliyun.com/ask/589696
 COLOR_COUNT: Final = 3
+OWN_OPTIONS: Final = {
+    "color_count": "RecognizeImageColor",
+    "certificate_type": "EvaluateCertificateQuality",
+    "batch_size": "RecognizeLogo",
+    "job_timeout": "TaggingAdImage",
+    "poll_every": "TaggingAdImage",
+}
 FORM: Final = ("content-type", "application/x-www-form-urlencoded")
 
 
@@ -86,26 +92,32 @@ class Viapi:
         self._check_own_options()
 
     def _check_own_options(self) -> None:
-        self._only_for("color_count", "RecognizeImageColor", self.color_count is not None)
-        self._only_for("certificate_type", "EvaluateCertificateQuality", self.certificate_type is not None)
+        self._only_for("color_count", self.color_count is not None)
+        self._only_for("certificate_type", self.certificate_type is not None)
         if self.color_count is not None:
             options.between("color_count", self.color_count, 1, 10, is_whole=True)
         if self.action == "EvaluateCertificateQuality":
-            options.one_of("certificate_type", self.certificate_type, ("IDCard", "BusinessLicense"))
+            options.one_of("certificate_type (required)", self.certificate_type, ("IDCard", "BusinessLicense"))
         most = ACTIONS[self.action].batch_size
-        self._only_for("batch_size", "RecognizeLogo", self.batch_size not in (0, 1) and most == 1)
+        self._only_for("batch_size", self.batch_size not in (0, 1))
         if self.batch_size == 0:
             object.__setattr__(self, "batch_size", most)
         options.between("batch_size", self.batch_size, 1, 100, is_whole=True)
 
-    def _only_for(self, name: str, action: str, is_given: bool) -> None:
-        if is_given and self.action != action:
-            raise ConfigError(f"{name} is an option of {action} only; {self.action} does not take it")
+    def _only_for(self, name: str, is_given: bool) -> None:
+        if is_given and self.action != OWN_OPTIONS[name]:
+            raise ConfigError(f"{name} is an option of {OWN_OPTIONS[name]} only; {self.action} does not take it")
 
     @staticmethod
     def addresses() -> tuple[str, ...]:
         """All addresses of this file."""
         return tuple(f"viapi/{action}" for action in ACTIONS)
+
+    @staticmethod
+    def options_of(address: str, allowed: Sequence[str]) -> tuple[str, ...]:
+        """Those of the options that this address takes."""
+        name = address.partition("/")[2]
+        return tuple(option for option in allowed if OWN_OPTIONS.get(option, name) == name)
 
     @staticmethod
     def facts_of(address: str) -> Facts:
@@ -296,41 +308,7 @@ class Viapi:
 
     def sign(self, request: Request, moment: Moment) -> Request:
         """The request with its signature, RPC in the query or ACS3 in the headers."""
-        keys = self.credentials.keys()
-        query = dict(request.query)
-        if self.signature == "rpc":
-            form = dict(parse_qsl(request.body.decode("ascii"), keep_blank_values=True)) if request.body else {}
-            added = rpc.sign(
-                request.method,
-                {**query, **form},
-                access_key_id=keys.access_key_id,
-                access_key_secret=keys.access_key_secret,
-                security_token=keys.security_token,
-                now=moment.now,
-                nonce=moment.nonce,
-            )
-            return replace(request, query=(*request.query, *added.items()))
-        action, version = query.pop("Action"), query.pop("Version")
-        query.pop("Format", None)
-        parts = urlsplit(request.url)
-        headers = {**dict(request.headers), "accept": "application/json"}
-        signed = acs3.sign(
-            request.method,
-            parts.netloc,
-            parts.path or "/",
-            query,
-            headers,
-            request.body,
-            action=action,
-            version=version,
-            access_key_id=keys.access_key_id,
-            access_key_secret=keys.access_key_secret,
-            security_token=keys.security_token,
-            now=moment.now,
-            nonce=moment.nonce,
-        )
-        sent = tuple((name, value) for name, value in signed.items() if name != "host")  # the transport writes the same
-        return replace(request, query=tuple(query.items()), headers=sent)
+        return viapi_signing.sign(request, moment, self.credentials.keys(), self.signature)
 
     def check(self, call: Call, reply: Reply) -> None:
         """Raise what the reply's code stands for; a success is read whole, so that a broken one is told here."""
