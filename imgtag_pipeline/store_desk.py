@@ -63,7 +63,8 @@ class Desk:
         self.peers = Peers(folder, own=token, seed=seed, shelf=shelf, files=files)
         self.rows = 0
         self._folder = folder
-        self._token = token
+        self.token = token
+        self.run = str(facts["run"])
         self._facts = facts
         self._seed = seed
         self._shelf = shelf
@@ -126,7 +127,7 @@ class Desk:
         at = [max(now, earlier + 1, lost.get(key, 0)) for key, earlier in zip(keys, found.at.tolist(), strict=True)]
         before = found.attempts.astype(np.int64).tolist()
         attempts = [more + outcome.attempts for more, outcome in zip(before, outcomes, strict=True)]
-        return outcomes_to_batch(outcomes, run=str(self._facts["run"]), at=at, attempts=attempts)
+        return outcomes_to_batch(outcomes, run=self.run, at=at, attempts=attempts)
 
     def _now(self) -> int:
         self._last_at = max(self._last_at, microseconds(self._clock.now()))
@@ -145,7 +146,7 @@ class Desk:
 
     def _begin(self) -> None:
         self._number += 1
-        name = f"{self._token}-{self._number:06d}{SUFFIX}"
+        name = f"{self.token}-{self._number:06d}{SUFFIX}"
         header = {**self._facts, "started": self._clock.now().isoformat(timespec="seconds")}
         path = self._folder / name
         self._segment = Segment(path, seed=self._seed, header=header, notes=self.notes, files=self._files)
@@ -199,15 +200,18 @@ class Desk:
     def _adopt(self, dead: Dead) -> None:
         if not dead.estates:
             return
-        self._drop_answered(dead.notes)
-        new = [key for key in dead.notes.lost if key not in self.notes.lost]
-        self.possibly_billed += new
-        if not dead.notes.is_empty():
-            self._opened().append(dead.notes.frames())
-            self.sync()
-            self.notes.inherit(dead.notes)
+        self.inherit(dead.notes)
         for estate in dead.estates:
             self._submit(partial(self._sealer.seal, Task(estate.reader, estate.source)))
+
+    def inherit(self, left: Notes) -> None:
+        """Take over what a dead process left unanswered, durably."""
+        self._drop_answered(left)
+        self.possibly_billed += [key for key in left.lost if key not in self.notes.lost]
+        if not left.is_empty():
+            self._opened().append(left.frames())
+            self.sync()
+            self.notes.inherit(left)
 
     def _drop_answered(self, notes: Notes) -> None:
         """Forget the marks and jobs that an outcome of any process has answered since."""

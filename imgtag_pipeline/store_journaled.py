@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
 from typing import Final
 
 import pyarrow as pa
@@ -13,9 +15,9 @@ from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
 from imgtag_pipeline.store_desk import Desk
 from imgtag_pipeline.store_hash import digest
-from imgtag_pipeline.store_peers import Recovered
 from imgtag_pipeline.store_sealer import Sealer
 from imgtag_pipeline.store_shelf import Known, Shelf
+from imgtag_pipeline.store_spool import Way
 from imgtag_pipeline.store_writer import Writer
 
 _LOOK_EVERY: Final = 0.2
@@ -24,15 +26,18 @@ _LOOK_EVERY: Final = 0.2
 class JournaledStore:
     """A store that outlives the process. Reading is safe from any thread; the coroutines from any event loop."""
 
-    def __init__(self, *, shelf: Shelf, desk: Desk, writer: Writer, sealer: Sealer, clock: Clock, place: str) -> None:
+    def __init__(
+        self, *, shelf: Shelf, desk: Desk, writer: Writer, sealer: Sealer, clock: Clock, place: str, way: Way | None
+    ) -> None:
         self._shelf = shelf
         self._desk = desk
         self._writer = writer
         self._sealer = sealer
         self._clock = clock
         self._place = place
-        self._closing: asyncio.Future[None] | None = None
-        self._left: list[str] = []
+        self._way = way
+        self._closed: Future[None] | None = None
+        self._problem: str | None = None
 
     @property
     def possibly_billed(self) -> list[str]:
@@ -40,9 +45,9 @@ class JournaledStore:
         return self._desk.possibly_billed
 
     @property
-    def recovered(self) -> Recovered:
-        """What was found in the journals of dead runs."""
-        return self._desk.peers.recovered
+    def recovered(self) -> dict[str, int]:
+        """What was found in the journals of dead runs: segments, frames, outcomes, bytes_dropped, frames_missing."""
+        return asdict(self._desk.peers.recovered)
 
     def lookup(self, keys: Sequence[str], *, retry_failed: bool = False) -> list[Known | None]:
         """What is known of each key; None means ask."""
@@ -109,20 +114,56 @@ class JournaledStore:
     async def flush(self) -> None:
         """Returns when everything saved is on the disk."""
         await self._writer.run(self._desk.sync)
+        if self._way:
+            await self._writer.run(self._writer.put)
+            await self._writer.after_sealing()
+            if problem := self._unput():
+                raise StoreError(problem)
 
     async def close(self) -> None:
         """Seal what is journaled; accept nothing any more. What cannot be sealed stays in the journal: StoreError."""
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._writer.close(self._last))
-        await asyncio.shield(self._closing)
-        if self._left:
-            left, self._left = self._left, []
-            raise StoreError(
-                f"{len(left)} journal segments could not be sealed ({self._sealer.error}); nothing is lost: they "
-                f"lie in {self._place}, and a further run continues from them"
-            )
+        await asyncio.shield(asyncio.wrap_future(self._end()))
+        self._report()
+
+    def close_now(self) -> None:
+        """The same, for callers without an event loop."""
+        self._end().result()
+        self._report()
+
+    def _end(self) -> Future[None]:
+        if self._closed is None:
+            self._closed = Future()
+            self._writer.end(self._last)
+        return self._closed
 
     def _last(self) -> None:
-        if self._sealer.error:
-            self._sealer.retry()
-        self._left = self._sealer.close()
+        """On the sealer's thread, when all is sealed that could be."""
+        assert self._closed is not None
+        try:
+            if self._sealer.error:
+                self._sealer.retry()
+            error, left = self._sealer.error, self._sealer.close()
+            if left:
+                self._problem = (
+                    f"{len(left)} journal segments could not be sealed ({error}); nothing is lost: they lie in "
+                    f"{self._place}, and a further run continues from them"
+                )
+            if self._way:
+                self._way.push(self._desk.notes.frames())
+                self._problem = self._problem or self._unput()
+        finally:
+            self._closed.set_result(None)
+
+    def _report(self) -> None:
+        problem, self._problem = self._problem, None
+        if problem:
+            raise StoreError(problem)
+
+    def _unput(self) -> str | None:
+        error = self._way.error if self._way else None
+        if self._way is None or error is None:
+            return None
+        return (
+            f"{self._way.waiting()} parts could not be put into the store ({error}); nothing is lost: they lie in the "
+            f"spool {self._place}, and a further run on this host continues from there"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 import numpy as np
@@ -25,7 +26,7 @@ class MemoryStore:
 
     def __init__(self, *, run_id: str, clock: Clock) -> None:
         self.possibly_billed: list[str] = []
-        self.recovered = Recovered()
+        self.recovered = asdict(Recovered())
         self._run_id = run_id
         self._clock = clock
         self._shelf = Shelf([], cache_bytes=0)

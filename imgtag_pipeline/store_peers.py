@@ -83,6 +83,10 @@ class Peers:
         last = {token_of(name): peer for name, peer in sorted(self._living.items())}
         return set[bytes]().union(*(peer.reader.notes.claims for peer in last.values()))
 
+    def tokens(self) -> set[str]:
+        """The names of the living peers."""
+        return {token_of(name) for name in self._living}
+
     def writers(self) -> list[dict[str, Any]]:
         """Who the living peers are."""
         last = {token_of(name): peer.reader.header for name, peer in sorted(self._living.items())}

@@ -34,6 +34,7 @@ class Shelf:
         self._sources = Sources()
         self._cache = Cache(cache_bytes)
         self._known: set[str] = set()
+        self._by_part: dict[str, int] = {}
         self._loading = threading.Lock()
         self._settled_before = 0
         self._growing = np.zeros(0, np.int64)
@@ -64,7 +65,16 @@ class Shelf:
         number = self._sources.add(Source([piece]))
         self.index.add_level(level_of_rows(columns, place=number << ROW_BITS))
         self._known.add(name)
+        self._by_part[name] = number
         return True
+
+    def replace_parts(self, old: Sequence[str], new: Sequence[str]) -> None:
+        """The rows of the old parts stand in the new ones: read these, and look into the old ones no more."""
+        with self._loading:
+            if all([self._read_part(name) for name in new]):  # noqa: C419 - every one must be read
+                for name in old:
+                    if number := self._by_part.pop(name, None):
+                        self._sources.drop(number)
 
     def piece(self, name: str) -> PartPiece:
         """A part as a piece of a source."""
@@ -113,11 +123,21 @@ class Shelf:
         """A source's rows that are in memory."""
         return self._sources.get(number).batches()
 
+    def rows_at(self, places: Any) -> pa.RecordBatch:
+        """The rows at these places of the index."""
+        return self._sources.take(places)
+
+    def sources(self) -> range:
+        """The numbers of all sources."""
+        return range(1, self._sources.last + 1)
+
     def settle(self, number: int, parts: Sequence[str] = ()) -> None:
         """The source grows no more; with `parts`, these hold its rows from now on."""
         if parts:
             self._sources.get(number).replace([self.piece(name) for name in parts])
             self._known.update(parts)
+            if len(parts) == 1:
+                self._by_part[parts[0]] = number
         self.index.settle(number)
 
     def forget(self, number: int) -> None:

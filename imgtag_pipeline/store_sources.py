@@ -96,10 +96,14 @@ class PartPiece:
         self.rows = sum(sizes)
         self._starts = np.array([0, *accumulate(sizes)], np.int64)
 
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """Some columns of all rows."""
-        with self._file() as file:
-            return file.read(columns=list(names))
+    def columns(self, names: Sequence[str] | None = None) -> pa.Table:
+        """Some columns of all rows, or all of them."""
+        wanted = pa.schema([schema.OUTCOME.field(name) for name in names or schema.OUTCOME.names])
+        try:
+            with self._file() as file:
+                return file.read(columns=wanted.names).select(wanted.names).cast(wanted)
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise damaged(self.name, error) from error
 
     def take(self, rows: Array) -> pa.RecordBatch:
         """These rows, in the order asked for."""
@@ -110,8 +114,12 @@ class PartPiece:
         return self._cache.get((self.name, number), lambda: self._load(number))
 
     def _load(self, number: int) -> pa.RecordBatch:
-        with self._lock, self._file() as file:
-            return concat(file.read_row_group(number).cast(schema.OUTCOME).to_batches() or [empty()])
+        try:
+            with self._lock, self._file() as file:
+                rows = file.read_row_group(number).select(schema.OUTCOME.names).cast(schema.OUTCOME)
+                return concat(rows.to_batches() or [empty()])
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise damaged(self.name, error) from error
 
     def _file(self) -> Any:
         import pyarrow.parquet as pq

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from imgtag_pipeline.errors import ImgtagError, StoreError
 from imgtag_pipeline.store_desk import Desk, Group
@@ -24,15 +24,23 @@ _GROUP_ITEMS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When the journal is synced (seconds, 0 for every write) and when a segment is sealed.
+    """When the journal is synced (seconds, 0 for every write), and how large a segment grows before it is sealed.
 
-    `seal_every` seconds after its first outcome, None for by size alone.
+    `put_every`: seconds between puts into a remote store, the bound of what the loss of this host can cost.
     """
 
     sync_every: float = 0.1
     seal_rows: int = 50_000
     seal_bytes: int = 32 << 20
-    seal_every: float | None = None
+    put_every: float = 5.0
+
+
+class Way(Protocol):
+    """How sealed parts reach a remote store."""
+
+    def work(self) -> Callable[[], None]:
+        """Seal what is journaled; what is returned does the puts, on the sealer's thread, and does not raise."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class _Item:
 class Writer:
     """Runs a desk. Every method may be called from any event loop."""
 
-    def __init__(self, desk: Desk, worker: Worker, *, pace: Pace, place: str) -> None:
+    def __init__(self, desk: Desk, worker: Worker, *, pace: Pace, place: str, way: Way | None = None) -> None:
         self._desk = desk
         self._worker = worker
         self._pace = pace
@@ -56,7 +64,8 @@ class Writer:
         self._refusal: str | None = None
         self._is_dirty = False
         self._sync_due = 0.0
-        self._seal_due: float | None = None
+        self._way = way
+        self._put_due = 0.0
         self._last: Callable[[], None] = _nothing
 
     async def record(self, add: Callable[[Group], None]) -> None:
@@ -78,25 +87,30 @@ class Writer:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
+                self._put_due = time.monotonic() + self._pace.put_every
                 self._thread = threading.Thread(target=self._work, name="imgtag-journal", daemon=True)
                 self._thread.start()
 
-    async def close(self, last: Callable[[], None]) -> None:
-        """Write what is queued, have everything sealed, then run `last` on the sealer's thread and return."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._last = partial(_run_last, last, future)
+    def end(self, last: Callable[[], None]) -> None:
+        """Write what is queued, have everything sealed, then run `last` on the sealer's thread; returns at once."""
+        self._last = last
         if self._thread is None:
             self._finish()
         else:
             self._queue.put(None)
+
+    async def after_sealing(self) -> None:
+        """Returns when the sealer's thread has done all that it was given."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self.run(lambda: self._worker.submit(partial(resolve, future)))
         await future
 
-    @property
-    def is_broken(self) -> bool:
-        """The journal could not be written."""
-        return self._refusal is not None
-
     # --- on the thread ---
+
+    def put(self) -> None:
+        """Have what is journaled put into the remote store."""
+        if self._way:
+            self._worker.submit(self._way.work())
 
     def _work(self) -> None:
         is_open = True
@@ -136,8 +150,8 @@ class Writer:
 
     def _patience(self) -> float | None:
         dues = [self._sync_due] if self._is_dirty else []
-        if self._seal_due is not None:
-            dues.append(self._seal_due)
+        if self._way and not self._refusal:
+            dues.append(self._put_due)
         return max(0.0, min(dues) - time.monotonic()) if dues else None
 
     def _handle(self, items: list[_Item]) -> None:
@@ -170,8 +184,6 @@ class Writer:
         elif not self._is_dirty:
             self._is_dirty = True
             self._sync_due = time.monotonic() + self._pace.sync_every
-        if self._pace.seal_every is not None and self._seal_due is None and self._desk.rows:
-            self._seal_due = time.monotonic() + self._pace.seal_every
 
     def _keep_pace(self) -> None:
         if self._refusal:
@@ -181,9 +193,11 @@ class Writer:
             self._desk.sync()
             self._is_dirty = False
         is_full = self._desk.rows >= self._pace.seal_rows or self._desk.size >= self._pace.seal_bytes
-        if self._desk.rows and (is_full or (self._seal_due is not None and now >= self._seal_due)):
+        if is_full and self._desk.rows:
             self._desk.rotate()
-            self._seal_due = None
+        if self._way and now >= self._put_due:
+            self.put()
+            self._put_due = time.monotonic() + self._pace.put_every
 
     def _break(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -191,7 +205,7 @@ class Writer:
             f"the journal of the tag store cannot be written ({reason}); nothing is sent any more. What was saved "
             f"before stands in {self._place}; make room or mend the disk, and run again to continue"
         )
-        self._is_dirty, self._seal_due = False, None
+        self._is_dirty = False
 
     def _refuse(self, items: list[_Item]) -> None:
         refusal = self._refusal or "the tag store is closed"
@@ -208,11 +222,9 @@ def _nothing() -> None:
     return
 
 
-def _run_last(last: Callable[[], None], future: asyncio.Future[None]) -> None:
-    try:
-        last()
-    finally:
-        _resolve([(future, None, None)])
+def resolve(future: asyncio.Future[None]) -> None:
+    """Let the one who awaits it go on; from any thread."""
+    _resolve([(future, None, None)])
 
 
 def _resolve(answers: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:

@@ -1,0 +1,230 @@
+"""Puts a store together: on a disk all lies in its folder, elsewhere the journal lies in a spool on this host."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import ConfigError, StoreError
+from imgtag_pipeline.store_desk import Desk
+from imgtag_pipeline.store_files import Files, sweep, write_whole
+from imgtag_pipeline.store_journaled import JournaledStore
+from imgtag_pipeline.store_layout import (
+    JOURNAL,
+    MANIFEST,
+    PARTS,
+    Identity,
+    check_manifest,
+    local_path,
+    manifest_of,
+    new_token,
+    package_version,
+    problem_of,
+    read_manifest,
+)
+from imgtag_pipeline.store_parts import LocalParts, PartFolder
+from imgtag_pipeline.store_remote import OBJECT_BYTES, RemoteFolder, RemoteParts, open_remote
+from imgtag_pipeline.store_remote_notes import RemoteNotes
+from imgtag_pipeline.store_rows import microseconds
+from imgtag_pipeline.store_sealer import Sealer, Worker
+from imgtag_pipeline.store_shelf import Shelf
+from imgtag_pipeline.store_spool import NOTE, OUTBOX, Way, spool_folder, spool_note
+from imgtag_pipeline.store_writer import Pace, Writer
+from imgtag_pipeline.urls import unsigned_url
+
+_NO_LIMIT: Final = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Sizes and times that seldom need a change; `files` lets a test break the disk."""
+
+    pace: Pace = field(default_factory=Pace)
+    cache_bytes: int = 256 << 20
+    files: Files = field(default_factory=Files)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Who opens a store."""
+
+    identity: Identity
+    run_id: str
+    clock: Clock
+    tuning: Tuning
+
+
+def open_at(
+    url: str, opening: Opening, *, storage_options: Mapping[str, Any] | None, spool: Path | None
+) -> JournaledStore:
+    """The store in the folder that `url` means, made if it is not there."""
+    try:
+        path = local_path(url)
+        if path is not None:
+            return open_local(path / opening.identity.slug, opening)
+        root = open_remote(url, storage_options, opening.tuning.files)
+        return open_spooled(root, spool_folder(url, storage_options, spool), opening, url=url)
+    except OSError as error:
+        raise StoreError(
+            f"the tag store {unsigned_url(url)} cannot be opened ({error.strerror or error}); no call was made"
+        ) from error
+
+
+def open_local(home: Path, opening: Opening) -> JournaledStore:
+    """The store in a folder on this machine's disk."""
+    files = opening.tuning.files
+    _make_folders(home, PARTS, JOURNAL)
+    path = home / MANIFEST
+    if not path.exists():
+        _refuse_other_formats(_manifests_beside(home), opening.identity, str(home.parent))
+        write_whole(files, path, manifest_of(opening.identity, opening.clock.now()))
+    check_manifest(read_manifest(path.read_bytes(), str(home)), opening.identity, str(home))
+    parts = LocalParts(home / PARTS, files)
+    return _Assembly(opening, home, [parts], parts, _NO_LIMIT).store()
+
+
+def open_spooled(root: RemoteFolder, spool: Path, opening: Opening, *, url: str) -> JournaledStore:
+    """The store behind an fsspec URL, with its journal and outbox in `spool`."""
+    who, files = opening.identity, opening.tuning.files
+    home, away = spool / who.slug, root.child(who.slug)
+    _make_folders(home, OUTBOX, JOURNAL)
+    write_whole(files, home / NOTE, spool_note(url, who))
+    try:
+        manifest = away.read(MANIFEST)
+    except FileNotFoundError:
+        _refuse_other_formats(_manifests_in(root, who), who, root.path)
+        manifest = manifest_of(who, opening.clock.now())
+        away.put(MANIFEST, manifest)
+    check_manifest(read_manifest(manifest, away.path), who, away.path)
+    outbox, remote = LocalParts(home / OUTBOX, files), RemoteParts(away.child(PARTS))
+    return _Assembly(opening, home, [outbox, remote], outbox, OBJECT_BYTES, away=away).store()
+
+
+@dataclass(slots=True)
+class _Assembly:
+    opening: Opening
+    home: Path
+    folders: list[PartFolder]
+    target: LocalParts
+    max_bytes: int
+    away: RemoteFolder | None = None
+
+    def store(self) -> JournaledStore:
+        """All parts of a store, with everything read that is there."""
+        opening, tuning, clock = self.opening, self.opening.tuning, self.opening.clock
+        shelf = Shelf(self.folders, cache_bytes=tuning.cache_bytes)
+        sealer = Sealer(shelf, self.target, run=opening.run_id, max_bytes=self.max_bytes)
+        worker = Worker("imgtag-sealer")
+        token = new_token(clock.now())
+        desk = Desk(
+            self.home / JOURNAL,
+            token=token,
+            facts=self._facts(),
+            seed=opening.identity.seed,
+            shelf=shelf,
+            sealer=sealer,
+            submit=worker.submit,
+            clock=clock,
+            files=tuning.files,
+        )
+        desk.open()
+        way = self._way(token, desk, shelf)
+        shelf.mark_opened(microseconds(clock.now()))
+        writer = Writer(desk, worker, pace=tuning.pace, place=str(self.home), way=way)
+        return JournaledStore(
+            shelf=shelf, desk=desk, writer=writer, sealer=sealer, clock=clock, place=str(self.home), way=way
+        )
+
+    def _way(self, token: str, desk: Desk, shelf: Shelf) -> Way | None:
+        if self.away is None:
+            return None
+        opening = self.opening
+        folder = self.away.child(JOURNAL)
+        notes = RemoteNotes(folder, token=token, spool=str(self.home), seed=opening.identity.seed, clock=opening.clock)
+        desk.inherit(notes.read(desk.peers.tokens()))
+        return Way(self.target, RemoteParts(self.away.child(PARTS)), notes, desk, shelf)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "run": self.opening.run_id,
+            "identity": self.opening.identity.slug,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "version": package_version(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One identity's folder as it is found, for those who only look. `problem` says why it cannot be read."""
+
+    folder: str
+    facts: dict[str, Any]
+    problem: str | None
+    parts: list[PartFolder]
+    journal: Path
+
+
+def held(url: str, storage_options: Mapping[str, Any] | None, spool: Path | None, files: Files) -> Iterator[Held]:
+    """The identities that the store holds."""
+    path = local_path(url)
+    if path is not None:
+        for manifest in sorted(path.glob(f"*/{MANIFEST}")):
+            home = manifest.parent
+            yield _held(home.name, manifest.read_bytes(), [LocalParts(home / PARTS, files)], home / JOURNAL)
+        return
+    root = open_remote(url, storage_options, files)
+    here = spool_folder(url, storage_options, spool)
+    for name in root.folders():
+        try:
+            data = root.child(name).read(MANIFEST)
+        except FileNotFoundError:
+            continue
+        outbox, remote = LocalParts(here / name / OUTBOX, files), RemoteParts(root.child(name).child(PARTS))
+        yield _held(name, data, [outbox, remote], here / name / JOURNAL)
+
+
+def _held(name: str, data: bytes, parts: list[PartFolder], journal: Path) -> Held:
+    try:
+        facts = read_manifest(data, name)
+    except ConfigError as error:
+        return Held(name, {}, str(error), parts, journal)
+    return Held(name, facts, problem_of(facts), parts, journal)
+
+
+def _make_folders(home: Path, *names: str) -> None:
+    for folder in (home, *(home / name for name in names)):
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+
+
+def _manifests_beside(home: Path) -> Iterator[tuple[str, bytes]]:
+    for path in home.parent.glob(f"*/{MANIFEST}"):
+        yield path.parent.name, path.read_bytes()
+
+
+def _manifests_in(root: RemoteFolder, who: Identity) -> Iterator[tuple[str, bytes]]:
+    for name in root.folders():
+        if name.startswith(who.prefix):
+            try:
+                yield name, root.child(name).read(MANIFEST)
+            except FileNotFoundError:
+                continue
+
+
+def _refuse_other_formats(manifests: Iterable[tuple[str, bytes]], who: Identity, where: str) -> None:
+    """A folder of the same identity in another format would be paid for once more without a word: refused."""
+    for name, data in manifests:
+        if not name.startswith(who.prefix):
+            continue
+        try:
+            facts = read_manifest(data, name)
+        except ConfigError:
+            continue
+        if problem_of(facts) and Identity.of(facts["identity"]).text == who.text:
+            check_manifest(facts, who, f"{where}/{name}")

@@ -1,0 +1,91 @@
+"""What one host tells the others through a remote store: marks and jobs that no outcome has answered yet.
+
+One small object for each process, put anew when it changes and every few minutes while the process lives; an object
+that has grown old, or whose process on this host is gone, speaks for a dead one.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.journal import Notes
+from imgtag_pipeline.journal_frames import FORMAT, Kind, encode, scan
+from imgtag_pipeline.store_remote import RemoteFolder
+
+SUFFIX: Final = ".open"
+HEARTBEAT: Final = timedelta(minutes=5)
+DEAD_AFTER: Final = timedelta(minutes=15)
+
+
+class RemoteNotes:
+    """The notes of all hosts in `folder`; `spool` tells processes of this host apart."""
+
+    def __init__(self, folder: RemoteFolder, *, token: str, spool: str, seed: int, clock: Clock) -> None:
+        self._folder = folder
+        self._name = token + SUFFIX
+        self._here = [socket.gethostname(), spool]
+        self._seed = seed
+        self._clock = clock
+        self._said: list[tuple[Kind, bytes]] = []
+        self._said_at: datetime | None = None
+        self._inherited: list[str] = []
+
+    def read(self, living: set[str]) -> Notes:
+        """What the dead left: their marks and jobs, and the jobs of those that live elsewhere (polling is free)."""
+        notes = Notes()
+        for name in self._folder.sizes(SUFFIX):
+            try:
+                header, found = self._parse(self._folder.read(name))
+            except FileNotFoundError:
+                continue
+            if name == self._name or not header:
+                continue
+            if self._is_dead(name.removesuffix(SUFFIX), header, living):
+                notes.inherit(found)
+                self._inherited.append(name)
+            else:
+                notes.jobs.update(found.jobs)
+        return notes
+
+    def say(self, frames: Sequence[tuple[Kind, bytes]]) -> None:
+        """Put what waits for an answer, when it has changed; then the inherited objects can go."""
+        now = self._clock.now()
+        frames = [(kind, payload) for kind, payload in frames if kind is not Kind.CLAIM]
+        is_old = self._said_at is not None and now - self._said_at >= HEARTBEAT
+        if frames != self._said or (frames and is_old):
+            if frames:
+                self._folder.put(self._name, self._written(frames, now))
+                self._said_at = now
+            else:
+                self._folder.remove(self._name)
+                self._said_at = None
+            self._said = list(frames)
+        while self._inherited:
+            self._folder.remove(self._inherited[-1])
+            self._inherited.pop()
+
+    def _written(self, frames: Sequence[tuple[Kind, bytes]], now: datetime) -> bytes:
+        header = msgspec.json.encode({"format": FORMAT, "here": self._here, "at": now})
+        whole = [(Kind.HEADER, header), *frames]
+        return b"".join(encode(kind, i, payload, seed=self._seed) for i, (kind, payload) in enumerate(whole, 1))
+
+    def _parse(self, data: bytes) -> tuple[dict[str, Any], Notes]:
+        notes, header = Notes(), dict[str, Any]()
+        for frame in scan(data, seed=self._seed, after=0, is_final=True).frames:
+            if frame.kind is Kind.HEADER:
+                header = msgspec.json.decode(frame.payload)
+            else:
+                notes.apply(frame)
+        return header, notes
+
+    def _is_dead(self, token: str, header: dict[str, Any], living: set[str]) -> bool:
+        if header.get("here") == self._here:
+            return token not in living
+        written = datetime.fromisoformat(header["at"])
+        return self._clock.now() - written > DEAD_AFTER

@@ -1,0 +1,109 @@
+"""The way from this host to a remote store: parts wait in an outbox on the local disk until they are put.
+
+An outbox file goes only after its put succeeded; a put whose reply was lost is repeated under the same name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from imgtag_pipeline.compaction import merge
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.journal_frames import Kind
+from imgtag_pipeline.store_desk import Desk
+from imgtag_pipeline.store_layout import Identity
+from imgtag_pipeline.store_parts import LocalParts
+from imgtag_pipeline.store_remote import OBJECT_BYTES, RemoteParts
+from imgtag_pipeline.store_remote_notes import RemoteNotes
+from imgtag_pipeline.store_shelf import Shelf
+from imgtag_pipeline.urls import unsigned_url
+
+OUTBOX: Final = "outbox"
+NOTE: Final = "store.json"
+_SMALL_BYTES: Final = 1 << 20
+_MANY: Final = 32
+
+
+def spool_folder(url: str, storage_options: Mapping[str, Any] | None, spool: Path | None) -> Path:
+    """Where this host keeps what is not yet in the store at `url`: the same folder for every run."""
+    place = unsigned_url(url).rstrip("/")
+    told = {name: str(value) for name, value in (storage_options or {}).items() if "endpoint" in name.lower()}
+    name = hashlib.sha256(json.dumps([place, sorted(told.items())]).encode()).hexdigest()[:16]
+    if spool is not None:
+        return spool / name
+    if place.startswith("memory://"):  # such a store ends with the process, and so does its spool
+        return Path(tempfile.gettempdir()) / f"imgtag-spool-{os.getpid()}" / name
+    return Path.home() / ".cache" / "imgtag_pipeline" / "spool" / name
+
+
+def spool_note(url: str, who: Identity) -> bytes:
+    """For a person who finds the folder: whose spool it is."""
+    facts = {"store": unsigned_url(url), "folder": who.slug, "what": "answers on their way to the store"}
+    return (json.dumps(facts, indent=2) + "\n").encode()
+
+
+class Way:
+    """Puts the outbox's parts, and this process's open notes, into the store. What fails stays and is tried again."""
+
+    def __init__(self, outbox: LocalParts, remote: RemoteParts, notes: RemoteNotes, desk: Desk, shelf: Shelf) -> None:
+        self.error: Exception | None = None
+        self._outbox = outbox
+        self._remote = remote
+        self._notes = notes
+        self._desk = desk
+        self._shelf = shelf
+        self._small: dict[str, int] = {}
+        self._merges = 0
+
+    def work(self) -> Callable[[], None]:
+        """On the journal's thread: have what is journaled sealed; the puts are then to run on the sealer's."""
+        if self._desk.rows:
+            self._desk.rotate()
+        return partial(self.push, self._desk.notes.frames())
+
+    def push(self, frames: Sequence[tuple[Kind, bytes]]) -> None:
+        """Put what waits; never raises, see `error`."""
+        self.error = None
+        try:
+            self._push_parts()
+            self._notes.say(frames)
+            if len(self._small) >= _MANY:
+                self._merge()
+        except (OSError, StoreError) as error:
+            self.error = error
+
+    def waiting(self) -> int:
+        """How many parts are not in the store yet."""
+        return len(self._outbox.sizes())
+
+    def _push_parts(self) -> None:
+        for name, size in self._outbox.sizes().items():
+            try:
+                data = (self._outbox.path / name).read_bytes()
+            except FileNotFoundError:  # another process of this host was quicker
+                continue
+            self._remote.put(name, data)
+            self._outbox.remove(name)
+            if size < _SMALL_BYTES:
+                self._small[name] = size
+
+    def _merge(self) -> None:
+        self._merges += 1
+        names, self._small = list(self._small), {}
+        new = merge(
+            self._remote,
+            names,
+            stem=f"{self._desk.token}-m{self._merges:05d}",
+            run=self._desk.run,
+            max_bytes=OBJECT_BYTES,
+            before_removal=lambda new: self._shelf.replace_parts(names, new),
+        )
+        sizes = self._remote.sizes()
+        self._small = {name: sizes[name] for name in new if sizes.get(name, _SMALL_BYTES) < _SMALL_BYTES}

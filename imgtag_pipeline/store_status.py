@@ -1,0 +1,158 @@
+"""What a tag store holds, for people and for the ledger. Nothing is changed, and nothing that is alive is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imgtag_pipeline.compaction import row_names, rows_of
+from imgtag_pipeline.store_files import Files
+from imgtag_pipeline.store_hash import digests
+from imgtag_pipeline.store_index import EMPTY, FAILED, OK
+from imgtag_pipeline.store_layout import Identity
+from imgtag_pipeline.store_open import Held, held
+from imgtag_pipeline.store_parts import joined
+from imgtag_pipeline.store_peers import Dead, Peers
+from imgtag_pipeline.store_shelf import Shelf
+from imgtag_pipeline.store_sources import PartGone
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSummary:
+    """One identity's folder.
+
+    `failed` counts images by code; `possibly_billed` are images that a dead run had sent and that nobody has answered
+    since; `writers` live at this moment; `problem` says why the folder cannot be read, and then nothing is counted.
+    """
+
+    address: str
+    identity: Mapping[str, Any]
+    folder: str
+    images: int = 0
+    ok: int = 0
+    empty: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    parts: int = 0
+    bytes: int = 0
+    possibly_billed: tuple[str, ...] = ()
+    unfinished_jobs: int = 0
+    writers: int = 0
+    oldest: datetime | None = None
+    newest: datetime | None = None
+    problem: str | None = None
+
+
+def describe(
+    url: str, *, storage_options: Mapping[str, Any] | None = None, spool: Path | None = None
+) -> list[StoreSummary]:
+    """What the store holds, one entry for each identity; what this host has not put yet is counted too."""
+    return [_summary(found) for found in held(url, storage_options, spool, Files())]
+
+
+def outcomes(
+    url: str, *, storage_options: Mapping[str, Any] | None = None, spool: Path | None = None
+) -> Iterator[tuple[Mapping[str, Any], pa.Table]]:
+    """Every outcome that the store has kept, also those that a later one has beaten, with its identity; each once."""
+    for found in held(url, storage_options, spool, Files()):
+        if not found.problem:
+            for rows in _rows(found):
+                yield found.facts["identity"], rows
+
+
+def _summary(found: Held) -> StoreSummary:
+    identity = found.facts.get("identity", {})
+    address = Identity.of(identity).address
+    if found.problem:
+        return StoreSummary(address, identity, found.folder, problem=found.problem)
+    shelf = Shelf(found.parts, cache_bytes=0)
+    peers, dead = _looked(found, shelf)
+    try:
+        shelf.read_parts()
+        lost = _unanswered({**dead.notes.lost}, shelf)
+        writers = len(peers.tokens())
+    finally:
+        _let_go(peers, dead)
+    sizes = {name: size for folder in found.parts for name, size in folder.sizes().items()}
+    level = shelf.index.winners()
+    counts = np.bincount(level.status, minlength=3)
+    return StoreSummary(
+        address=address,
+        identity=identity,
+        folder=found.folder,
+        images=len(level),
+        ok=int(counts[OK]),
+        empty=int(counts[EMPTY]),
+        failed=_by_code(shelf, level.place[level.status == FAILED]),
+        parts=len(sizes),
+        bytes=sum(sizes.values()),
+        possibly_billed=tuple(lost),
+        unfinished_jobs=len(dead.notes.jobs),
+        writers=writers,
+        oldest=_moment(level.at.min()) if len(level) else None,
+        newest=_moment(level.at.max()) if len(level) else None,
+    )
+
+
+def _looked(found: Held, shelf: Shelf) -> tuple[Peers, Dead]:
+    seed = Identity.of(found.facts["identity"]).seed
+    peers = Peers(found.journal, own="", seed=seed, shelf=shelf, files=Files())
+    return peers, peers.look()
+
+
+def _let_go(peers: Peers, dead: Dead) -> None:
+    peers.close()
+    for estate in dead.estates:
+        estate.reader.close()
+
+
+def _unanswered(lost: dict[str, int], shelf: Shelf) -> list[str]:
+    known = shelf.index.find(list(lost))
+    open_still = (known.status < 0) | (known.at < np.array(list(lost.values()), np.int64))
+    return [key for key, is_open in zip(lost, open_still.tolist(), strict=True) if is_open]
+
+
+def _by_code(shelf: Shelf, places: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for start in range(0, len(places), 65_536):
+        codes = shelf.rows_at(np.sort(places)[start : start + 65_536]).column("error_code")
+        for entry in pc.value_counts(pc.fill_null(codes, "unknown")).to_pylist():
+            counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+    return dict(sorted(counts.items()))
+
+
+def _moment(at: Any) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(at))
+
+
+def _rows(found: Held) -> Iterator[pa.Table]:
+    shelf = Shelf([], cache_bytes=0)
+    peers, dead = _looked(found, shelf)
+    _let_go(peers, dead)
+    journaled = [batch for number in shelf.sources() for batch in shelf.rows(number)]
+    fresh = joined(journaled)
+    names = digests(row_names(fresh))
+    seen: set[str] = set()
+    for folder in found.parts:
+        for name in folder.sizes():
+            if name in seen:
+                continue
+            seen.add(name)
+            try:
+                rows = rows_of(folder, name)
+            except PartGone:
+                continue
+            if len(names):
+                is_known = np.isin(names, digests(row_names(rows)))
+                fresh, names = fresh.filter(pa.array(~is_known)), names[~is_known]
+            yield rows
+    if fresh.num_rows:
+        yield fresh
