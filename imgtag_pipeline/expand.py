@@ -168,7 +168,7 @@ def nested(
     shown = _Shown.of(outcomes, view)
     rank = np.arange(len(shown.tags), dtype=np.int64) - np.repeat(shown.starts, shown.counts) + 1
     tags = pa.StructArray.from_arrays(
-        [pa.array(rank.astype(np.int32)), *_children(shown.tags, schema.TAG.names)], fields=list(schema.NESTED_TAG)
+        [pa.array(rank.astype(np.int32)), *shown.tags.flatten()], fields=list(schema.NESTED_TAG)
     )
     answered = pc.is_in(outcomes.column("status"), value_set=pa.array(["ok", "empty"]))
     offsets = pa.array(np.append(shown.starts, len(shown.tags)).astype(np.int32))

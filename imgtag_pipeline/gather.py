@@ -53,9 +53,9 @@ def picker(at: Ints, missing: Mask | None, length: int) -> Callable[[pa.Array], 
 def take(array: pa.Array, positions: pa.Array) -> pa.Array:
     """`array.take` for every type, also for those that Arrow has no kernel for (views, run-end encoding)."""
     plain = _WITHOUT_VIEW.get(array.type)
-    if plain is not None:
-        return array.cast(plain).take(positions).cast(array.type)
     try:
+        if plain is not None:
+            return array.cast(plain).take(positions).cast(array.type)
         return array.take(positions)
     except pa.ArrowNotImplementedError:
         values = array.to_pylist()

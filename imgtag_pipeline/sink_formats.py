@@ -121,6 +121,8 @@ def _json_text(array: pa.Array) -> pa.StringArray:
 def _short_floats(array: pa.Array) -> pa.Array:
     """float32 as the shortest double that reads the same, so that 0.9 is written as 0.9; nested ones as well."""
     kind = array.type
+    if pa.types.is_float16(kind):
+        return array.cast(pa.float32())
     if pa.types.is_float32(kind):
         return array.cast(pa.string()).cast(pa.float64())
     if pa.types.is_struct(kind) and kind.num_fields:

@@ -6,9 +6,7 @@ no value has to survive a journey through Arrow. Everything else is Arrow alread
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,79 +15,14 @@ import pyarrow as pa
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.source_text import text_array, text_values
+from imgtag_pipeline.table import BATCH_ROWS, ROW, Reading, Source, no_column
 
-ROW: Final = "__row__"
-BATCH_ROWS: Final = 16_384
-BATCH_BYTES: Final = 64 << 20
-_SHOWN_NAMES: Final = 20
+__all__ = ["Source", "open_source", "url_column"]
+
 _SUPPORTED: Final = (
     "a pandas DataFrame or Series, a pyarrow Table, RecordBatch, RecordBatchReader, Dataset or Scanner, "
     "a Polars frame, a DuckDB relation, or anything with __arrow_c_stream__"
 )
-
-Reading = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A table to read once, or as often as its kind allows.
-
-    `names` are its columns as text. `schema` is None for a frame: then the kept column is `__row__`, the row's
-    position, and `give_back` restores index and columns from it. `rows` is None where nobody knows before the end.
-    """
-
-    kind: str
-    names: tuple[str, ...]
-    schema: pa.Schema | None
-    rows: int | None
-    is_lazy: bool
-    read: Reading = field(repr=False)
-    table: Any = field(default=None, repr=False)
-
-    def resolve(self, label: Any = None) -> str:
-        """The name of the column that the caller means: by its label, or `url`, or the only one there is."""
-        if label is None:
-            if len(self.names) == 1:
-                return self.names[0]
-            label = "url"
-        name = label if isinstance(label, str) else str(label)
-        if name not in self.names:
-            raise ConfigError(_no_column(name, self.names))
-        if self.names.count(name) > 1:
-            raise ConfigError(f"there are {self.names.count(name)} columns named {name!r}; rename all but one")
-        return name
-
-    def kept(self, shape: str, keep: Sequence[str] = ()) -> pa.Schema:
-        """The columns to carry beside each row: `keep` for a long table, all of them for a wide or nested one."""
-        if self.schema is None:
-            return pa.schema([pa.field(ROW, pa.int64())])
-        if shape == "long":
-            return pa.schema([self.schema.field(self.resolve(name)) for name in dict.fromkeys(keep)])
-        for name in self.names:
-            self.resolve(name)
-        return self.schema
-
-    def batches(self, columns: Sequence[str], *, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        """Record batches with these columns (each once), at most `max_rows` rows and about 64 MB each."""
-        wanted = list(dict.fromkeys(columns))
-        for batch in self.read(wanted):
-            size = max(1, min(max_rows, BATCH_BYTES * batch.num_rows // max(1, batch.nbytes)))
-            for start in range(0, batch.num_rows, size):
-                yield batch.slice(start, size)
-
-    def limited(self, rows: int) -> Source:
-        """The same source with its first rows only; no more than these are read."""
-        if rows < 0:
-            raise ConfigError(f"limit is {rows}; give a number of rows from 0 up")
-
-        def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
-            left = rows
-            batches = self.read(wanted)
-            while left > 0 and (batch := next(batches, None)) is not None:
-                yield batch.slice(0, left)
-                left -= batch.num_rows
-
-        return replace(self, read=read, rows=None if self.rows is None else min(self.rows, rows))
 
 
 def open_source(table: Any) -> Source:
@@ -124,18 +57,8 @@ def url_column(batch: pa.RecordBatch, col: str) -> pa.StringArray:
     at = batch.schema.get_all_field_indices(col)
     if len(at) != 1:
         reason = f"there are {len(at)} columns named {col!r}; rename all but one"
-        raise ConfigError(reason if at else _no_column(col, batch.schema.names))
+        raise ConfigError(reason if at else no_column(col, batch.schema.names))
     return text_array(batch.column(at[0]))
-
-
-def _no_column(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), [known.lower() for known in names], n=1)
-    matches = [known for known in names if close and known.lower() == close[0]]
-    hint = f"did you mean {matches[0]!r}? " if matches else ""
-    listed = ", ".join(names[:_SHOWN_NAMES]) + (
-        f" and {len(names) - _SHOWN_NAMES} more" if names[_SHOWN_NAMES:] else ""
-    )
-    return f"there is no column {name!r}; {hint}the columns are: {listed or 'none at all'}"
 
 
 def _arrow(kind: str, schema: pa.Schema, rows: int | None, read: Reading, *, table: Any = None) -> Source:

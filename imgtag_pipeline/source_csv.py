@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from imgtag_pipeline.files import open_stream, reading
-from imgtag_pipeline.source import Source
+from imgtag_pipeline.table import Source
 
 # The longest row that can be read: a data: URL of a few megabytes still fits.
 _BLOCK_BYTES: Final = 8 << 20

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.files import is_there, kind_of, open_filesystem
-from imgtag_pipeline.source import Source
 from imgtag_pipeline.source_csv import csv_source
 from imgtag_pipeline.source_json import json_source
 from imgtag_pipeline.source_parquet import parquet_source
+from imgtag_pipeline.table import Source
 
 _GLOB: Final = "*?["
 _WANTED: Final = "give Parquet, CSV or JSON lines: one file, a glob, or a folder of one kind of file"

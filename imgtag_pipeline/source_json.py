@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.files import open_stream, reading
-from imgtag_pipeline.source import Source
+from imgtag_pipeline.table import Source
 
 _BLOCK_BYTES: Final = 4 << 20
 _EXACT: Final = 2.0**53

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.files import is_local, reading
-from imgtag_pipeline.source import BATCH_ROWS, Source
+from imgtag_pipeline.table import BATCH_ROWS, Source
 
 _FOOTERS_AT_ONCE: Final = 16
 
@@ -31,7 +31,7 @@ def parquet_source(filesystem: Any, files: Sequence[str], root: str) -> Source:
     partitions = dataset.HivePartitioning.discover()
     options = dataset.FileSystemFactoryOptions(partition_base_dir=root, partitioning=partitions)
     factory = dataset.FileSystemDatasetFactory(arrow, list(files), dataset.ParquetFileFormat(), options)
-    for column in factory.inspect(fragments=1):
+    for column in factory.inspect():
         if column.name not in schema.names:
             schema = schema.append(column)
     table = factory.finish(schema)

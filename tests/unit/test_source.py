@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.source import ROW, open_source, url_column
+from imgtag_pipeline.source import open_source, url_column
 from imgtag_pipeline.source_files import open_files
+from imgtag_pipeline.table import ROW
 
 duckdb = pytest.importorskip("duckdb")
 URLS = ["a.jpg", None, "b.jpg"]
@@ -119,7 +120,6 @@ def test_pandas_dtypes_become_text(column, texts):
         pa.large_string(),
         pa.string_view(),
         pa.dictionary(pa.int32(), pa.string()),
-        pa.dictionary(pa.int8(), pa.large_string()),
         pa.binary(),
         pa.large_binary(),
         pa.run_end_encoded(pa.int32(), pa.string()),
@@ -129,6 +129,12 @@ def test_arrow_string_types_become_text(kind):
     """Every way in which Arrow holds text is a URL column."""
     values = [b"a.jpg", None] if "binary" in str(kind) else ["a.jpg", None]
     assert urls_of(open_source(pa.table({"url": pa.array(values, kind)}))) == ["a.jpg", None]
+
+
+def test_a_dictionary_of_large_strings_becomes_text():
+    """As Polars and others hand over categories."""
+    column = pa.array(["a.jpg", None, "a.jpg"], pa.large_string()).dictionary_encode()
+    assert urls_of(open_source(pa.table({"url": column}))) == ["a.jpg", None, "a.jpg"]
 
 
 def test_text_that_is_no_utf8_becomes_text_all_the_same():
