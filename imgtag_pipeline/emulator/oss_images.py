@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from imgtag_pipeline.emulator.cloud import Cloud
 from imgtag_pipeline.emulator.oss_call import OssCall
-from imgtag_pipeline.emulator.oss_codes import CODES
+from imgtag_pipeline.emulator.oss_codes import documented
 from imgtag_pipeline.emulator.oss_options import OssOptions
 from imgtag_pipeline.emulator.oss_read import facts
 from imgtag_pipeline.emulator.oss_store import ObjectStore
@@ -182,18 +182,5 @@ def _parent(tag: Tag) -> str:
 
 def is_billed(code: str) -> bool:
     """Whether IMM bills a processing request that ended with this code: 4xx yes, 5xx no (IMM's billing overview)."""
-    error = CODES.get(code)
-    return code not in _AT_THE_DOOR and (error is None or (error.status < 500 and error.status != 304))
-
-
-# Refused before anybody looked at an image.
-_AT_THE_DOOR: Final = frozenset(
-    {
-        "InvalidAccessKeyId",
-        "InvalidSecurityToken",
-        "RequestTimeTooSkewed",
-        "SecurityTokenExpired",
-        "SignatureDoesNotMatch",
-        "UserDisable",
-    }
-)
+    status = documented(code).status
+    return status == 200 or 400 <= status < 500
