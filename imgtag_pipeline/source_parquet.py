@@ -31,7 +31,7 @@ def parquet_source(filesystem: Any, files: Sequence[str], root: str) -> Source:
     partitions = dataset.HivePartitioning.discover()
     options = dataset.FileSystemFactoryOptions(partition_base_dir=root, partitioning=partitions)
     factory = dataset.FileSystemDatasetFactory(arrow, list(files), dataset.ParquetFileFormat(), options)
-    for column in factory.inspect():
+    for column in _first_schema(factory):
         if column.name not in schema.names:
             schema = schema.append(column)
     table = factory.finish(schema)
@@ -42,6 +42,14 @@ def parquet_source(filesystem: Any, files: Sequence[str], root: str) -> Source:
             yield from table.to_batches(columns=columns, batch_size=BATCH_ROWS, batch_readahead=4, fragment_readahead=1)
 
     return Source("files", tuple(schema.names), schema, sum(rows for _, rows in footers), False, read)
+
+
+def _first_schema(factory: Any) -> pa.Schema:
+    """The first file's columns and those of all the paths; older Arrow looks at one file without being told so."""
+    try:
+        return factory.inspect(fragments=1)
+    except TypeError:
+        return factory.inspect()
 
 
 def _footer(arrow: Any, file: str) -> tuple[pa.Schema, int]:
