@@ -54,26 +54,22 @@ async def _send_chunked(request: web.BaseRequest, reply: WireReply, headers: dic
     return response
 
 
-async def send_broken(request: web.BaseRequest, reply: WireReply, fault: Fault) -> tuple[web.StreamResponse, bool]:
-    """Send the reply as the fault asks; says whether the whole, undamaged answer went out."""
+async def send_broken(request: web.BaseRequest, reply: WireReply, fault: Fault) -> web.StreamResponse:
+    """Send the reply as the fault asks."""
     if fault.kind == "reset-after":
-        return drop(request), False
+        return drop(request)
+    if fault.kind == "slow":
+        return await _send_slowly(request, reply, fault.number(2.0))
+    if fault.kind == "endless":
+        return await _send_endlessly(request, reply)
+    if fault.kind == "cut":
+        return await _send_half(request, reply)
     if fault.kind == "garbage":
         reply.body = reply.body[: max(1, len(reply.body) // 2)]
-        return await send(request, reply), False
     if fault.kind == "bomb":
         reply.body = gzip.compress(bytes(int(fault.number(256)) << 20), 9)
         reply.headers = {**reply.headers, "Content-Encoding": "gzip"}
-        return await send(request, reply), False
-    if fault.kind == "slow":
-        return await _send_slowly(request, reply, fault.number(2.0)), True
-    if fault.kind == "endless":
-        return await _send_endlessly(request, reply), False
-    if fault.kind == "cut":
-        return await _send_half(request, reply), False
-    if fault.kind == "hang":
-        await asyncio.sleep(fault.number(30.0))
-    return await send(request, reply), True
+    return await send(request, reply)
 
 
 def _stream(reply: WireReply) -> web.StreamResponse:
@@ -99,8 +95,8 @@ async def _send_endlessly(request: web.BaseRequest, reply: WireReply) -> web.Str
     response.enable_chunked_encoding()
     await response.prepare(request)
     while request.transport is not None and not request.transport.is_closing():
-        await response.write(b" ")
-        await asyncio.sleep(0.02)
+        await response.write(b" " * 64)
+        await asyncio.sleep(0.005)
     return response
 
 

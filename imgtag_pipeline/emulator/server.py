@@ -131,15 +131,19 @@ class Emulator:
         )
         if "Date" not in reply.headers:
             reply.headers = {**reply.headers, "Date": self._date()}
-        if fault is None:
+        if fault is not None and fault.kind == "hang":
+            await self.clock.sleep(fault.number(30.0))
+            fault = None
+        is_whole = fault is None or fault.kind == "slow"
+        if is_whole:
             self.ledger.answered(entry)  # before it goes out, so that who has the answer finds it in the ledger
-            response = await send(http, reply)
-            if http.transport is None or http.transport.is_closing():
+        is_sent = False
+        try:
+            response = await (send(http, reply) if fault is None else send_broken(http, reply, fault))
+            is_sent = http.transport is not None and not http.transport.is_closing()
+        finally:
+            if is_whole and not is_sent:
                 self.ledger.unanswered(entry)
-            return response
-        response, is_whole = await send_broken(http, reply, fault)
-        if is_whole and http.transport is not None and not http.transport.is_closing():
-            self.ledger.answered(entry)
         return response
 
     def _is_within_quota(self, admission: Admission, arrived: float) -> bool:
