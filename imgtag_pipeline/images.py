@@ -25,6 +25,7 @@ from imgtag_pipeline.urls import redact
 Download = Callable[..., Awaitable[bytes]]
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::[A-Za-z][A-Za-z0-9+.-]*)*://")
+_CHAIN: Final = re.compile(r"(?:^|::)([A-Za-z][A-Za-z0-9+.-]*)(?=://|::|$)")
 _CHAINED_HTTP: Final = re.compile(r"(?i)::https?:")
 _PASSING: Final = frozenset(
     (errno.EIO, errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ECONNRESET)
@@ -148,6 +149,8 @@ def _failure(error: Exception, shown: str) -> CallError:
         return TransientError(f"{shown} was not read in time", code="ReadTimeout")
     if isinstance(error, PermissionError):
         return PermanentError(f"{shown} may not be read by this user", code="NotReadable")
+    if isinstance(error, ImportError):
+        return PermanentError(f"{shown} needs a package that is not installed", code="UnsupportedScheme")
     if isinstance(error, ConnectionError) or _errno(error) in _PASSING:
         return TransientError(f"{shown} was not read: {type(error).__name__}", code="ReadFailed")
     if isinstance(error, OSError | ValueError | TypeError):
@@ -235,22 +238,26 @@ def _read_fsspec(url: str, options: Mapping[str, Any], max_bytes: int) -> bytes:
 
 
 def _open_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    from fsspec import get_filesystem_class
     from fsspec.core import url_to_fs
-    from fsspec.registry import available_protocols, known_implementations
 
-    for protocol in re.findall(r"(?:^|::)([A-Za-z][A-Za-z0-9+.-]*)(?=://|::|$)", url):
-        if protocol not in available_protocols():
+    for scheme in _CHAIN.findall(url):
+        try:
+            get_filesystem_class(scheme)
+        except ImportError:
+            raise _missing_package(_shown(url), scheme) from None
+        except ValueError:
             raise PermanentError(
-                f"{_shown(url)} has the unknown scheme {protocol!r}; images are read from paths, file://, data:, "
-                "http(s) and the schemes of fsspec (s3, gs, oss, ...)",
+                f"{_shown(url)} has the unknown scheme {scheme!r}; images are read from paths, file://, data:, http(s) "
+                "and the schemes of fsspec (s3, gs, oss, ...)",
                 code="UnsupportedScheme",
-            )
-    try:
-        system, path = url_to_fs(url, **options)
-    except ImportError:
-        scheme = url.partition(":")[0]
-        advice = known_implementations.get(scheme, {}).get("err") or "install the package that fsspec names for it"
-        raise PermanentError(
-            f"{_shown(url)} needs a package that is not installed: {advice}", code="UnsupportedScheme"
-        ) from None
+            ) from None
+    system, path = url_to_fs(url, **options)
     return system, str(path)
+
+
+def _missing_package(shown: str, scheme: str) -> PermanentError:
+    from fsspec.registry import known_implementations
+
+    advice = known_implementations.get(scheme, {}).get("err") or f"install the package that provides {scheme!r}"
+    return PermanentError(f"{shown} needs a package that is not installed: {advice}", code="UnsupportedScheme")

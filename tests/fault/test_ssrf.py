@@ -64,7 +64,10 @@ async def inside() -> AsyncIterator[Listener]:
 async def outside(inside: Listener) -> AsyncIterator[Listener]:
     """The stand-in for the internet, on the same port, so that only the address tells them apart."""
     listener = Listener()
-    server = await listener.start(OUTSIDE, inside.port)
+    try:
+        server = await listener.start(OUTSIDE, inside.port)
+    except OSError:
+        pytest.skip("this system has one loopback address only")
     yield listener
     server.close()
 

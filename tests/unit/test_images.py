@@ -1,0 +1,387 @@
+"""Reading an image from every kind of reference, and what is said when that does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+import pickle
+import threading
+import traceback
+import urllib.parse
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import known_implementations
+
+from imgtag_pipeline.errors import CallError, PermanentError, TransientError
+from imgtag_pipeline.images import ImageReader
+
+PIXELS = b"\x89PNG pixels"
+CANARY = "CANARYab12cd34"
+
+
+class Faulty(MemoryFileSystem):
+    """A file system that fails as the name of the file says, or holds it until it is let go."""
+
+    protocol = "faulty"
+    cachable = False
+    gate = threading.Event()
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        name = path.rsplit("/", 1)[-1]
+        errors: dict[str, Exception] = {
+            "timeout": TimeoutError(CANARY),
+            "reset": ConnectionResetError(CANARY),
+            "busy": OSError(5, CANARY),
+            "denied": PermissionError(CANARY),
+            "strange": RuntimeError(CANARY),
+            "type": TypeError(CANARY),
+        }
+        if name in errors:
+            raise errors[name]
+        if name == "hangs":
+            self.gate.wait(20)
+        known = {"unsized": None, "lies": 1}
+        return {"name": path, "type": "other" if name == "device" else "file", "size": known.get(name, len(PIXELS))}
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        return PIXELS
+
+    def _open(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        return io.BytesIO(PIXELS)
+
+
+fsspec.register_implementation("faulty", Faulty, clobber=True)
+
+
+async def no_download(url: str, *, max_bytes: int, timeout: float) -> bytes:
+    raise AssertionError("nothing should be downloaded")
+
+
+@pytest.fixture
+def reader() -> ImageReader:
+    """A reader without a network."""
+    return ImageReader(no_download)
+
+
+async def read(reader: ImageReader, url: str, *, max_bytes: int = 1000, timeout: float = 5) -> bytes:
+    return await reader.read(url, max_bytes=max_bytes, timeout=timeout)
+
+
+async def failure(reader: ImageReader, url: str, *, max_bytes: int = 1000, timeout: float = 5) -> CallError:
+    with pytest.raises(CallError) as caught:
+        await read(reader, url, max_bytes=max_bytes, timeout=timeout)
+    assert caught.value.billing == "no"
+    return caught.value
+
+
+NAMES = [
+    "a.png",
+    "a b.png",
+    "图.png",
+    "a%20b.png",
+    "a#b?c=d&e.png",
+    "~a.png",
+    "a::b.png",
+    "data.png",
+    "100%.png",
+    "a\nb.png",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_path_is_taken_literally(reader: ImageReader, tmp_path: Path, name: str) -> None:
+    """A local name may hold any character; nothing in it is decoded."""
+    (tmp_path / name).write_bytes(PIXELS)
+    assert await read(reader, str(tmp_path / name)) == PIXELS
+
+
+@pytest.mark.parametrize("start", ["file://", "file://localhost", "file:", "FILE://", "file://LocalHost"])
+@pytest.mark.parametrize("name", ["a.png", "a b.png", "图.png", "a%20b.png", "a#b?c.png"])
+async def test_file_url_is_decoded_once(reader: ImageReader, tmp_path: Path, start: str, name: str) -> None:
+    """file: is read in the forms that browsers and pathlib write."""
+    (tmp_path / name).write_bytes(PIXELS)
+    assert await read(reader, start + urllib.parse.quote(str(tmp_path / name))) == PIXELS
+
+
+async def test_pathlib_uri_is_read(reader: ImageReader, tmp_path: Path) -> None:
+    """What `Path.as_uri` gives is understood."""
+    (tmp_path / "图 %.png").write_bytes(PIXELS)
+    assert await read(reader, (tmp_path / "图 %.png").as_uri()) == PIXELS
+
+
+async def test_name_that_is_no_text_is_read(reader: ImageReader, tmp_path: Path) -> None:
+    """Old file names with bytes that are no UTF-8 are reachable by file:// and by Python's spelling."""
+    path = os.fsencode(tmp_path) + b"/\xff.png"
+    Path(os.fsdecode(path)).write_bytes(PIXELS)
+    assert await read(reader, "file://" + urllib.parse.quote(path)) == PIXELS
+    assert await read(reader, os.fsdecode(path)) == PIXELS
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:image/png;base64," + base64.b64encode(PIXELS).decode(),
+        "DATA:;BASE64," + base64.b64encode(PIXELS).decode().rstrip("="),
+        "data:image/png;base64," + urllib.parse.quote(base64.b64encode(PIXELS).decode(), safe=""),
+        "data:image/png;base64," + base64.urlsafe_b64encode(PIXELS).decode(),
+        "data:image/png," + urllib.parse.quote(PIXELS),
+    ],
+)
+async def test_data_url_is_decoded(reader: ImageReader, url: str) -> None:
+    """data: in base64, with and without padding and escapes, and percent-escaped."""
+    assert await read(reader, url) == PIXELS
+
+
+async def test_memory_url_is_read(reader: ImageReader) -> None:
+    """Any fsspec file system serves; memory:// needs nothing installed."""
+    fsspec.filesystem("memory").pipe_file("/box/a b#1.png", PIXELS)
+    assert await read(reader, "memory://box/a b#1.png") == PIXELS
+    assert await read(reader, "MEMORY://box/a b#1.png") == PIXELS
+
+
+async def test_chained_url_is_read(reader: ImageReader, tmp_path: Path) -> None:
+    """A member of an archive is an image like any other."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("dir/a.png", PIXELS)
+    assert await read(reader, f"zip://dir/a.png::{tmp_path}/a.zip") == PIXELS
+
+
+async def test_unsized_file_is_read_up_to_the_cap(reader: ImageReader) -> None:
+    """A file system that does not know a file's size is read no further than one byte past the cap."""
+    assert await read(reader, "faulty://x/unsized") == PIXELS
+    assert (await failure(reader, "faulty://x/unsized", max_bytes=3)).code == "ImageTooLarge"
+
+
+@pytest.mark.parametrize("url", ["http://h/a.png", "https://h/a.png?Signature=1", "HTTP://h/a.png"])
+async def test_web_address_is_downloaded(url: str) -> None:
+    """http and https go to the download, unchanged, with cap and time."""
+    asked = []
+
+    async def download(url: str, *, max_bytes: int, timeout: float) -> bytes:
+        asked.append((url, max_bytes, timeout))
+        return PIXELS
+
+    assert await read(ImageReader(download), url, max_bytes=7, timeout=3) == PIXELS
+    assert asked == [(url, 7, 3)]
+
+
+# --- what does not work -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A folder of things that are no images."""
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "large").write_bytes(b"x" * 1001)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    fsspec.filesystem("memory").pipe_file("/odd/empty", b"")
+    fsspec.filesystem("memory").pipe_file("/odd/large", b"x" * 1001)
+    fsspec.filesystem("memory").makedirs("/odd/folder", exist_ok=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("{odd}/missing.png", "NotFound"),
+        ("{odd}/empty/below.png", "NotFound"),
+        ("{odd}/dangling", "NotFound"),
+        ("{odd}/nul\0byte", "NotFound"),
+        ("{odd}/lone\ud800surrogate", "NotFound"),
+        ("{odd}/" + "x" * 5000, "NotFound"),
+        ("www.example.com/a.png", "NotFound"),
+        ("mailto:a@b", "NotFound"),
+        ("{odd}/empty", "EmptyFile"),
+        ("{odd}/large", "ImageTooLarge"),
+        ("{odd}/folder", "NotAFile"),
+        ("{odd}/pipe", "NotAFile"),
+        ("{odd}/zero", "NotAFile"),
+        ("{odd}/loop", "NotReadable"),
+        ("/dev/zero", "NotAFile"),
+        ("/dev/stdin", "NotAFile"),
+        ("file://{odd}/missing.png", "NotFound"),
+        ("file://{odd}/pipe", "NotAFile"),
+        ("file://otherhost/a.png", "NotReadable"),
+        ("local://{odd}/pipe", "NotAFile"),
+        ("local:///dev/zero", "NotAFile"),
+        ("memory://odd/missing", "NotFound"),
+        ("memory://odd/empty", "EmptyFile"),
+        ("memory://odd/large", "ImageTooLarge"),
+        ("memory://odd/folder", "NotAFile"),
+        ("faulty://x/device", "NotAFile"),
+        ("faulty://x/denied", "NotReadable"),
+        ("faulty://x/type", "NotReadable"),
+        ("data:image/png;base64,", "EmptyFile"),
+        ("data:image/png;base64,!!!", "NotReadable"),
+        ("data:image/png", "NotReadable"),
+        ("data:," + "x" * 1001, "ImageTooLarge"),
+        ("data:;base64," + "A" * 2000, "ImageTooLarge"),
+        ("data:," + "x" * 100_000, "ImageTooLarge"),
+        ("gopher://h/a.png", "UnsupportedScheme"),
+        ("://a.png", "NotFound"),
+        ("simplecache::http://h/a.png", "UnsupportedScheme"),
+        ("simplecache::nosuch://h/a.png", "UnsupportedScheme"),
+    ],
+)
+async def test_image_that_cannot_be_read(reader: ImageReader, odd: Path, url: str, code: str) -> None:
+    """Each way to be no readable image has its own name, is final, and neither hangs nor fills memory."""
+    error = await failure(reader, url.replace("{odd}", str(odd)))
+    assert isinstance(error, PermanentError)
+    assert error.code == code
+
+
+async def test_unreadable_file_is_told(reader: ImageReader, tmp_path: Path) -> None:
+    """A file without permission says so."""
+    path = tmp_path / "secret.png"
+    path.write_bytes(PIXELS)
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("root may read everything")
+    assert (await failure(reader, str(path))).code == "NotReadable"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("timeout", "ReadTimeout"), ("reset", "ReadFailed"), ("busy", "ReadFailed"), ("strange", "ReadFailed")],
+)
+async def test_passing_failure_is_worth_another_try(reader: ImageReader, name: str, code: str) -> None:
+    """What a network file system says in a bad moment is not held against the image."""
+    error = await failure(reader, f"faulty://x/{name}")
+    assert isinstance(error, TransientError)
+    assert error.code == code
+
+
+async def test_size_is_checked_before_reading(reader: ImageReader, tmp_path: Path) -> None:
+    """A file that is too large is not read at all: this one would take 4 TB."""
+    path = tmp_path / "huge.png"
+    with path.open("wb") as file:
+        file.truncate(4 << 40)
+    assert (await failure(reader, str(path), max_bytes=1 << 30)).code == "ImageTooLarge"
+
+
+async def test_file_that_grew_is_still_capped(reader: ImageReader) -> None:
+    """A size that was not true does not let more than the cap through."""
+    assert (await failure(reader, "faulty://x/lies", max_bytes=5)).code == "ImageTooLarge"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "smb", "gdrive", "oci"])
+async def test_missing_package_is_named(reader: ImageReader, scheme: str) -> None:
+    """A scheme that fsspec knows but whose package is missing says which one to install."""
+    protocol = known_implementations[scheme]["class"].split(".")[0]
+    try:
+        __import__(protocol)
+    except ImportError:
+        error = await failure(reader, f"{scheme}://box/a.png")
+        assert error.code == "UnsupportedScheme"
+        assert "install" in str(error).lower()
+    else:
+        pytest.skip(f"{protocol} is installed")
+
+
+@pytest.mark.parametrize("url", ["faulty://u:{c}@x/{name}?Signature={c}&OSSAccessKeyId={c}", "faulty://x/{name}"])
+@pytest.mark.parametrize("name", ["timeout", "reset", "busy", "denied", "strange", "type", "hangs", "lies"])
+async def test_error_tells_no_secret(url: str, name: str) -> None:
+    """Neither credentials in the options, nor a signature in the reference, nor a library's own words get out."""
+    reader = ImageReader(no_download, storage_options={"key": CANARY, "secret": CANARY})
+    Faulty.gate.clear()
+    with pytest.raises(CallError) as caught:
+        await read(reader, url.format(c=CANARY, name=name), max_bytes=5, timeout=0.02 if name == "hangs" else 5)
+    Faulty.gate.set()
+    error = caught.value
+    assert error.__cause__ is error.__context__ is None
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = str([(frame.filename, frame.locals) for frame in told.stack if frame.filename != __file__])
+    assert CANARY not in frames + str(error) + repr(error) + repr(pickle.loads(pickle.dumps(error)).__dict__) + repr(
+        reader
+    )
+
+
+async def test_error_of_a_download_tells_no_secret() -> None:
+    """The reader adds no frame that shows the address."""
+
+    async def download(url: str, *, max_bytes: int, timeout: float) -> bytes:
+        del url
+        raise PermanentError("the image's server answered 404", code="HTTP404")
+
+    with pytest.raises(PermanentError) as caught:
+        await read(ImageReader(download), f"http://h/a?Signature={CANARY}&OSSAccessKeyId={CANARY}")
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert caught.value.code == "HTTP404"
+    assert CANARY not in str([frame.locals for frame in told.stack if frame.filename != __file__])
+
+
+# --- time and threads -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stuck() -> Any:
+    """A file system that hangs until the test ends."""
+    Faulty.gate.clear()
+    yield "faulty://x/hangs"
+    Faulty.gate.set()
+
+
+async def test_hanging_file_system_times_out(reader: ImageReader, stuck: str) -> None:
+    """A read that does not come back is given up, and the next one is not held up."""
+    error = await failure(reader, stuck, timeout=0.02)
+    assert isinstance(error, TransientError)
+    assert error.code == "ReadTimeout"
+    assert await read(reader, "data:,x") == b"x"
+
+
+async def test_hanging_reads_are_bounded(stuck: str) -> None:
+    """Threads that hang are counted; past the bound no further one is started."""
+    reader = ImageReader(no_download, threads=2)
+    before = threading.active_count()
+    errors = [await failure(reader, stuck, timeout=0.005) for _ in range(20)]
+    assert {error.code for error in errors} == {"ReadTimeout"}
+    assert threading.active_count() - before <= 8
+
+
+async def test_recovered_file_system_is_read_again(stuck: str) -> None:
+    """When the hanging reads come back, their places are free again."""
+    reader = ImageReader(no_download, threads=1)
+    for _ in range(4):
+        await failure(reader, stuck, timeout=0.005)
+    assert "hang already" in str(await failure(reader, "data:,x"))
+    Faulty.gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "imgtag-read":
+            thread.join()
+    await asyncio.sleep(0)
+    assert await read(reader, "data:,x") == b"x"
+
+
+async def test_reads_at_once_are_bounded(tmp_path: Path) -> None:
+    """However many images are asked for, only so many threads read."""
+    (tmp_path / "a.png").write_bytes(PIXELS)
+    reader = ImageReader(no_download, threads=3)
+    before, peak = threading.active_count(), 0
+
+    async def one() -> None:
+        nonlocal peak
+        assert await read(reader, str(tmp_path / "a.png")) == PIXELS
+        peak = max(peak, threading.active_count())
+
+    await asyncio.gather(*(one() for _ in range(200)))
+    assert peak - before <= 3
+
+
+async def test_cancelled_read_stays_cancelled(reader: ImageReader, stuck: str) -> None:
+    """Cancelling does not wait for the thread."""
+    task = asyncio.create_task(read(reader, stuck))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,0 +1,191 @@
+"""The key of an image's URL, and what is taken out of everything that is printed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgtag_pipeline.urls import ascii_url, redact, unsigned_url
+
+CANARY = "CANARYab12cd34"
+
+SIGNED = {
+    "oss v1": "https://b.oss-cn-hangzhou.aliyuncs.com/a.jpg?Expires={n}&OSSAccessKeyId={s}&Signature={s}",
+    "oss v1 with a token": "https://b.oss.aliyuncs.com/a.jpg?OSSAccessKeyId={s}&Expires={n}&Signature={s}&security-token={s}",
+    "oss v4": (
+        "https://b.oss.aliyuncs.com/a.jpg?x-oss-signature-version=OSS4-HMAC-SHA256&x-oss-credential={s}%2F20240101&"
+        "x-oss-date={n}&x-oss-expires=60&x-oss-signature={s}"
+    ),
+    "cos": (
+        "https://b-1.cos.ap-guangzhou.myqcloud.com/a.jpg?q-sign-algorithm=sha1&q-ak={s}&q-sign-time={n}%3B{n}&"
+        "q-key-time={n}%3B{n}&q-header-list=host&q-url-param-list=&q-signature={s}&x-cos-security-token={s}"
+    ),
+    "aws v4": (
+        "https://b.s3.amazonaws.com/a.jpg?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={s}&X-Amz-Date={n}&"
+        "X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature={s}&X-Amz-Security-Token={s}"
+    ),
+    "aws v2": "https://b.s3.amazonaws.com/a.jpg?AWSAccessKeyId={s}&Expires={n}&Signature={s}",
+    "gcs v4": (
+        "https://storage.googleapis.com/b/a.jpg?X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential={s}&"
+        "X-Goog-Date={n}&X-Goog-Expires=60&X-Goog-SignedHeaders=host&X-Goog-Signature={s}"
+    ),
+    "gcs v2": "https://storage.googleapis.com/b/a.jpg?GoogleAccessId={s}&Expires={n}&Signature={s}",
+    "cloudfront": "https://d1.cloudfront.net/a.jpg?Expires={n}&Signature={s}&Key-Pair-Id={s}",
+    "cloudfront with a policy": "https://d1.cloudfront.net/a.jpg?Policy={s}&Signature={s}&Key-Pair-Id={s}",
+    "azure": "https://a.blob.core.windows.net/c/a.jpg?sv=2022-11-02&st={n}&se={n}&sr=b&sp=r&sig={s}%3D",
+    "huawei": "https://b.obs.cn-north-4.myhuaweicloud.com/a.jpg?AccessKeyId={s}&Expires={n}&Signature={s}",
+    "volcengine": "https://b.tos-cn-beijing.volces.com/a.jpg?X-Tos-Credential={s}&X-Tos-Date={n}&X-Tos-Signature={s}",
+    "qiniu": "https://cdn.example.com/a.jpg?e={n}&token={s}:{s}=",
+    "aliyun cdn": "https://cdn.example.com/a.jpg?auth_key={n}-0-0-{s}",
+    "user info": "https://{s}:{s}@example.com/a.jpg",
+}
+
+
+def signed(template: str, attempt: int) -> str:
+    return template.format(s=f"{CANARY}{attempt}", n=1_700_000_000 + attempt)
+
+
+@pytest.mark.parametrize("vendor", SIGNED)
+def test_signed_anew_is_the_same_image(vendor: str) -> None:
+    """A URL signed on Monday and again on Tuesday has one key, which is the URL without its signature."""
+    template = SIGNED[vendor]
+    plain = template.partition("?")[0].replace("{s}:{s}@", "")
+    assert unsigned_url(signed(template, 1)) == unsigned_url(signed(template, 2)) == plain
+
+
+@pytest.mark.parametrize("vendor", SIGNED)
+def test_letter_case_and_order_do_not_matter(vendor: str) -> None:
+    """Signers order and spell their parameters as they like."""
+    head, mark, query = signed(SIGNED[vendor], 1).partition("?")
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    turned = "&".join(name.upper() + equals + value for name, equals, value in reversed(pairs))
+    assert unsigned_url(head + mark + turned) == unsigned_url(signed(SIGNED[vendor], 1))
+
+
+@pytest.mark.parametrize("vendor", sorted(set(SIGNED) - {"user info"}))
+def test_what_is_not_the_signature_stays(vendor: str) -> None:
+    """The process, the version and the caller's own parameters are part of which image it is, in their order."""
+    head, _, query = signed(SIGNED[vendor], 1).partition("?")
+    url = f"{head}?versionId=7&{query}&x-oss-process=image%2Fresize,w_10&empty=&v#top"
+    assert unsigned_url(url) == f"{head}?versionId=7&x-oss-process=image%2Fresize,w_10&empty=&v#top"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/a.jpg",
+        "https://example.com/a.jpg?",
+        "https://example.com/a.jpg?&&",
+        "https://example.com/a.jpg?expires=1&signature=x&token=y",
+        "https://example.com/a.jpg?sig=2&se=north&sp=3",
+        "https://example.com/a.jpg?e=1",
+        "https://example.com/a.jpg?w=10&h=%20+%2B",
+        "https://example.com/a.jpg#x?OSSAccessKeyId=1",
+        "https://example.com/@user/a@b.jpg?to=a@b",
+        "oss://bucket/dir/a b.jpg",
+        "/data/a.jpg?sv=1",
+        "C:\\pictures\\a@b.jpg",
+        "",
+        "?",
+        "图.jpg",
+    ],
+)
+def test_ordinary_url_is_its_own_key(url: str) -> None:
+    """Nothing is normalised: parameters that only look like a signature, escapes and order stay."""
+    assert unsigned_url(url) == url
+
+
+def test_escaped_parameter_name_is_recognised() -> None:
+    """A signer may escape the letters of a name."""
+    assert unsigned_url("http://h/a?%4FSSAccessKeyId=1&Signatur%65=2&v=3") == "http://h/a?v=3"
+
+
+PARTS = ["http://", "oss://", "u:p@", "@", "h", "/a.jpg", "?", "&", "=", "#", "%", ":", " ", "\n", "图", "\ud800"]
+NAMES = ["sig", "sv", "e", "token", "Signature", "OSSAccessKeyId", "X-Amz-Signature", "x-amz-date", "AccessKeyId"]
+TEXTS = st.one_of(st.text(), st.lists(st.sampled_from(PARTS + NAMES), max_size=14).map("".join))
+
+
+@given(TEXTS)
+def test_key_of_a_key_is_the_key(text: str) -> None:
+    """Any text has a key, and asking for the key of a key changes nothing."""
+    once = unsigned_url(text)
+    assert unsigned_url(once) == once
+
+
+@given(TEXTS)
+def test_anything_can_be_redacted(text: str) -> None:
+    """Redaction takes every text that an error may carry."""
+    redact(text)
+
+
+@given(TEXTS)
+def test_ascii_form_is_ascii_and_stable(text: str) -> None:
+    """Escaping is done once: what is ASCII already stays as it is."""
+    once = ascii_url(text)
+    assert once.isascii()
+    assert ascii_url(once) == once
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://h/图.jpg?名=值", "https://h/%E5%9B%BE.jpg?%E5%90%8D=%E5%80%BC"),
+        ("https://h/%E5%9B%BE.jpg?x=%2B+&y=a%20b", "https://h/%E5%9B%BE.jpg?x=%2B+&y=a%20b"),
+        ("https://h/a b|c.jpg", "https://h/a%20b%7Cc.jpg"),
+        ("https://例え.jp:8080/图", "https://xn--r8jz45g.jp:8080/%E5%9B%BE"),
+        ("https://用户@例え.jp/", "https://%E7%94%A8%E6%88%B7@xn--r8jz45g.jp/"),
+        ("图/a.jpg", "%E5%9B%BE/a.jpg"),
+    ],
+)
+def test_ascii_form_escapes_once(url: str, expected: str) -> None:
+    """Characters outside ASCII are escaped as UTF-8, host names as IDNA; what is escaped already stays."""
+    assert ascii_url(url) == expected
+
+
+SECRETS = {
+    **{f"url: {vendor}": f"cannot read {signed(template, 1)} now" for vendor, template in SIGNED.items()},
+    "authorization of OSS": f"Authorization: OSS {CANARY}:{CANARY}=",
+    "authorization with fields": f"authorization=OSS4-HMAC-SHA256 Credential={CANARY}/x, Signature={CANARY}",
+    "authorization bare": f"Authorization: {CANARY} {CANARY}",
+    "header as a dict": f"{{'Authorization': 'ACS3-HMAC-SHA256 Credential={CANARY},Signature={CANARY}'}}",
+    "header as a pair": f"[('Authorization', 'Bearer {CANARY}'), ('x-oss-security-token', '{CANARY}')]",
+    "header as bytes": f"[(b'Authorization', b'{CANARY}')]",
+    "query as pairs": f"(('Signature', '{CANARY}'), ('AccessKeyId', '{CANARY}'))",
+    "JSON": f'{{"AccessKeySecret": "{CANARY}", "SecurityToken":"{CANARY}"}}',
+    "JSON in JSON": f'"{{\\"Signature\\": \\"{CANARY}\\"}}"',
+    "XML": f"<OSSAccessKeyId>{CANARY}</OSSAccessKeyId><SignatureProvided>{CANARY}</SignatureProvided>",
+    "form": f"Action=TaggingImage&Signature={CANARY}%3D&SecurityToken={CANARY}",
+    "bearer": f"token: Bearer {CANARY}",
+    "escaped URL": f"ImageURL=https%3A%2F%2Fh%2Fa%3FExpires%3D1%26Signature%3D{CANARY}%26x%3D1",
+    "twice escaped URL": f"ImageURL%3Dhttps%253A%252F%252Fh%253FSignature%253D{CANARY}%2526OSSAccessKeyId%253D{CANARY}",
+    "URL in a URL": f"https://h/?u=https://u:{CANARY}@h/a",
+    "assignment": f"secret_key={CANARY} password = {CANARY}",
+}
+
+
+@pytest.mark.parametrize("form", SECRETS)
+def test_secret_is_taken_out(form: str) -> None:
+    """In whatever notation a secret stands beside its name, it does not get through."""
+    assert CANARY not in redact(SECRETS[form])
+
+
+@pytest.mark.parametrize("form", SECRETS)
+def test_redaction_twice_is_as_redaction_once(form: str) -> None:
+    """Errors are redacted where they are made and again where they are written."""
+    once = redact(SECRETS[form])
+    assert redact(once) == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the request id is 0F3A-11; the image https://h/a.jpg?x=1 is too large",
+        "InvalidAccessKeyId.NotFound: specified access key is not found",
+        "the signature does not match",
+        "there is no file '/data/a@b?c#d.jpg'",
+    ],
+)
+def test_ordinary_message_is_left_alone(text: str) -> None:
+    """What holds no secret is said in full."""
+    assert redact(text) == text
