@@ -121,7 +121,7 @@ class OssGateway:
         found = await digest(data)
         kind = mimetypes.guess_type(call.key)[0] or "application/octet-stream"
         stored = Stored(len(data), found.md5, found.crc64, call.now, {"Content-Type": kind})
-        self.store.put(self.store.bucket_to_write(call.bucket, call.now), call.key, data, stored)
+        self.store.put(self.store.bucket_or_new(call.bucket, call.now), call.key, data, stored)
 
     def _signed_off(self, reply: WireReply, request_id: str) -> WireReply:
         reply.request_id = request_id

@@ -92,7 +92,7 @@ class FormUpload:
         found = await digest(form.data)
         names = {name.title() if not name.startswith("x-") else name: text for name, text in form.fields.items()}
         stored = Stored(len(form.data), found.md5, found.crc64, call.now, kept_headers(names))
-        bucket = self._store.bucket_to_write(call.bucket, call.now)
+        bucket = self._store.bucket_or_new(call.bucket, call.now)
         self._store.put(bucket, key, form.data, stored)
         head = checksums(found)
         if form.fields.get("success_action_redirect"):

@@ -75,7 +75,7 @@ class Listing:
 
     async def objects(self, call: OssCall) -> WireReply:
         """ListObjects: by marker."""
-        bucket = self._store.bucket(call.bucket)
+        bucket = self._store.bucket_or_new(call.bucket, call.now)
         limit = call.number("max-keys", 100, low=1, high=1000)
         marker = call.query.get("marker", "")
         found = page(bucket.keys, call.query.get("prefix", ""), call.query.get("delimiter", ""), marker, limit)
@@ -86,7 +86,7 @@ class Listing:
 
     async def objects_v2(self, call: OssCall) -> WireReply:
         """ListObjectsV2: by continuation token, owners only on demand."""
-        bucket = self._store.bucket(call.bucket)
+        bucket = self._store.bucket_or_new(call.bucket, call.now)
         limit = call.number("max-keys", 100, low=1, high=1000)
         token, start = call.query.get("continuation-token", ""), call.query.get("start-after", "")
         found = page(bucket.keys, call.query.get("prefix", ""), call.query.get("delimiter", ""), token or start, limit)

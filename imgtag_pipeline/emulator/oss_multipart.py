@@ -28,7 +28,7 @@ class Multipart:
     async def initiate(self, call: OssCall) -> WireReply:
         """InitiateMultipartUpload."""
         check_write(self._store, call)
-        bucket = self._store.bucket_to_write(call.bucket, call.now)
+        bucket = self._store.bucket_or_new(call.bucket, call.now)
         upload_id = uuid4().hex.upper()
         bucket.uploads[upload_id] = Upload(call.key, call.now, kept_headers(call.headers))
         fields = [("Bucket", call.bucket), ("Key", call.shown(call.key)), ("UploadId", upload_id)]

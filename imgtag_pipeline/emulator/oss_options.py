@@ -12,7 +12,7 @@ from typing import Literal
 class OssOptions:
     """The defaults are an OSS that takes what comes.
 
-    `buckets` exist from the start; with `creates_buckets` an object that is put into an unknown bucket makes it.
+    `buckets` exist from the start; with `creates_buckets` an unknown one is made when it is written to or listed.
     `domains` says which bucket stands behind a custom domain. Objects lie in memory, `max_bytes` in all, or in
     `folder`, where they outlive the emulator. `region` is where the buckets are. `tagimage_shape` is how imm/tagimage
     names its fields: as the manual's example, or as its table of fields, where all is text.

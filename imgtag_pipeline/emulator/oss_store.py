@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from imgtag_pipeline.emulator.oss_address import is_bucket_name
 from imgtag_pipeline.emulator.oss_bodies import Bodies, FolderBodies, MemoryBodies
 from imgtag_pipeline.emulator.oss_crc64 import crc64
 from imgtag_pipeline.emulator.oss_options import OssOptions
@@ -119,9 +120,9 @@ class ObjectStore:
         except KeyError:
             raise Refused("NoSuchBucket", details={"BucketName": name}) from None
 
-    def bucket_to_write(self, name: str, now: datetime) -> Bucket:
-        """The bucket, made when it is missing and that is allowed."""
-        if name not in self._buckets and self._options.creates_buckets:
+    def bucket_or_new(self, name: str, now: datetime) -> Bucket:
+        """The bucket, made when it is missing and that is allowed; raises NoSuchBucket."""
+        if name not in self._buckets and self._options.creates_buckets and is_bucket_name(name):
             return self.create(name, now)
         return self.bucket(name)
 

@@ -69,7 +69,7 @@ class Writing:
         check_write(self._store, call)
         found = await digest(call.request.body)
         check_md5(call.headers, found)
-        bucket = self._store.bucket_to_write(call.bucket, call.now)
+        bucket = self._store.bucket_or_new(call.bucket, call.now)
         self._store.put(bucket, call.key, call.request.body, _stored(call, call.request.body, found))
         md5 = b64encode(bytes.fromhex(found.md5)).decode()
         return empty_reply(headers={**checksums(found), "Content-MD5": md5})
@@ -82,7 +82,7 @@ class Writing:
         headers = kept_headers(call.headers) if is_replaced else source.headers
         found = await digest(data)
         stored = Stored(len(data), found.md5, found.crc64, call.now, headers, storage_class=_class(call.headers))
-        bucket = self._store.bucket_to_write(call.bucket, call.now)
+        bucket = self._store.bucket_or_new(call.bucket, call.now)
         self._store.put(bucket, call.key, data, stored)
         fields = [("LastModified", iso_date(call.now)), ("ETag", f'"{found.md5}"')]
         return xml_reply("CopyObjectResult", fields, checksums(found))
@@ -91,7 +91,7 @@ class Writing:
         """AppendObject: only at the very end, and only to objects that were made by it."""
         check_name(call.key)
         position = call.number("position", -1, low=0, high=1 << 60)
-        bucket = self._store.bucket_to_write(call.bucket, call.now)
+        bucket = self._store.bucket_or_new(call.bucket, call.now)
         before = bucket.objects.get(call.key)
         if before is not None and before.kind != "Appendable":
             raise Refused("ObjectNotAppendable")

@@ -237,7 +237,7 @@ async def test_folder_outlives_the_emulator(tmp_path):
     found = await digest(data)
     stored = Stored(len(data), found.md5, found.crc64, NOW, {"Content-Type": "text/plain"})
     first = ObjectStore(OssOptions(folder=tmp_path), NOW)
-    first.put(first.bucket_to_write("bkt", NOW), "dir/相 a.txt", data, stored)
+    first.put(first.bucket_or_new("bkt", NOW), "dir/相 a.txt", data, stored)
     first.put(first.bucket("bkt"), "gone", data, stored)
     first.delete(first.bucket("bkt"), "gone")
     second = ObjectStore(OssOptions(folder=tmp_path), NOW)
@@ -249,7 +249,7 @@ async def test_folder_outlives_the_emulator(tmp_path):
 async def test_memory_is_bounded():
     """What does not fit is refused and leaves what was there; an object may be replaced by one that fits."""
     store = ObjectStore(OssOptions(max_bytes=10), NOW)
-    bucket = store.bucket_to_write("bkt", NOW)
+    bucket = store.bucket_or_new("bkt", NOW)
 
     async def put(key: str, data: bytes) -> None:
         found = await digest(data)
@@ -268,7 +268,7 @@ async def test_memory_is_bounded():
 def test_without_leave_no_bucket_is_made():
     """Only when that is allowed does a write make its bucket."""
     store = ObjectStore(OssOptions(creates_buckets=False, buckets=("there",)), NOW)
-    assert store.bucket_to_write("there", NOW).name == "there"
+    assert store.bucket_or_new("there", NOW).name == "there"
     with pytest.raises(Refused) as caught:
-        store.bucket_to_write("elsewhere", NOW)
+        store.bucket_or_new("elsewhere", NOW)
     assert caught.value.code == "NoSuchBucket"
