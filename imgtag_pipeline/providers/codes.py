@@ -92,11 +92,13 @@ def malformed(problem: Malformed, *, request_id: str | None = None, is_billable:
 
 
 def said(value: Any) -> str | None:
-    """A text of an error body, None where there is none; never fails."""
+    """A text of an error body on one line, cut at 300 characters; None where there is none. Never fails."""
     try:
-        return text(value)
+        found = text(value) or ""
     except Malformed:
         return None
+    line = " ".join("".join(char if char.isprintable() else " " for char in found[:2000]).split())
+    return (line if len(line) <= 300 else line[:299] + "…") or None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -123,8 +125,5 @@ def _seconds(value: str | None) -> float | None:
 
 
 def _cleaned(message: str | None) -> str:
-    """The vendor's words on one line, cut at 300 characters; none at all where they quote what was signed."""
-    if not message or _SIGNED_TEXT.search(message):
-        return ""
-    line = " ".join("".join(char if char.isprintable() else " " for char in message).split())
-    return line if len(line) <= 300 else line[:299] + "…"
+    """The vendor's words; none at all where they quote what was signed."""
+    return "" if not message or _SIGNED_TEXT.search(message) else message

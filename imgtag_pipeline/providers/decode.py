@@ -85,7 +85,8 @@ _ANY: Final = msgspec.json.Decoder(Any, float_hook=Literal)
 def _xml(text: bytes) -> Any:
     if b"<!" in text[:4096] and (b"<!DOCTYPE" in text or b"<!doctype" in text or b"<!ENTITY" in text):
         raise Malformed("the body is a document with a DOCTYPE, not an answer of the API")
-    root = ElementTree.fromstring(text)  # noqa: S314 (no DOCTYPE, so no entities)
+    parser = ElementTree.XMLParser(encoding="utf-8")  # noqa: S314 (no DOCTYPE, so no entities); not the declared one
+    root = ElementTree.fromstring(text, parser)  # noqa: S314
     if root.tag.lower() == "html":
         raise Malformed("the body is an HTML page, not an answer of the API")
     return _element(root, 0)
