@@ -7,7 +7,6 @@ Pure functions: keys and time are handed in, nothing is read or sent. `sign` and
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +34,7 @@ _SUB_RESOURCES: Final = (
 SUB_RESOURCES: Final = frozenset(_SUB_RESOURCES.split())
 MAX_SKEW: Final = timedelta(minutes=15)
 _UNKNOWN_KEY: Final = "The OSS Access Key Id you provided does not exist in our records."
+_MALFORMED: Final = ("InvalidArgument", "Authorization header is invalid.")
 _MISMATCH: Final = (
     "The request signature we calculated does not match the signature you provided. Check your key and signing method."
 )
@@ -124,17 +124,15 @@ def verify(
     token = known.get("x-oss-security-token") or query.get("security-token") or None
     if known.get("authorization", "").startswith("OSS "):
         access_key_id, colon, claimed = known["authorization"][4:].strip().partition(":")
-        if not colon:
-            return Verdict(access_key_id, "InvalidArgument", "Authorization header is invalid.")
         date = known.get("x-oss-date") or known.get("date", "")
-        error, message = _check_date(date, now, max_skew)
+        problem = _check_date(date, now, max_skew) if colon else _MALFORMED
     elif "OSSAccessKeyId" in query and "Signature" in query:
         access_key_id, claimed, date = query["OSSAccessKeyId"], query["Signature"], query.get("Expires", "")
-        error, message = _check_expiry(date, now)
+        problem = _check_expiry(date, now)
     else:
         return None
-    if error:
-        return Verdict(access_key_id, error, message, token)
+    if problem:
+        return Verdict(access_key_id, *problem, token)
     secret = secret_of(access_key_id)
     if secret is None:
         return Verdict(access_key_id, "InvalidAccessKeyId", _UNKNOWN_KEY, token)
@@ -144,7 +142,7 @@ def verify(
     return Verdict(access_key_id, "SignatureDoesNotMatch", _MISMATCH, token, text)
 
 
-def _check_date(date: str, now: datetime, max_skew: timedelta) -> tuple[str | None, str]:
+def _check_date(date: str, now: datetime, max_skew: timedelta) -> tuple[str, str] | None:
     try:
         sent = parsedate_to_datetime(date)
     except ValueError:
@@ -153,15 +151,15 @@ def _check_date(date: str, now: datetime, max_skew: timedelta) -> tuple[str | No
         sent = sent.replace(tzinfo=UTC)
     if abs(now - sent) > max_skew:
         return "RequestTimeTooSkewed", "The difference between the request time and the current time is too large."
-    return None, ""
+    return None
 
 
-def _check_expiry(expires: str, now: datetime) -> tuple[str | None, str]:
+def _check_expiry(expires: str, now: datetime) -> tuple[str, str] | None:
     if not re.fullmatch("[0-9]{1,12}", expires):
         return "AccessDenied", "Invalid date (should be seconds since epoch)."
     if int(expires) < now.timestamp():
         return "AccessDenied", "Request has expired."
-    return None, ""
+    return None
 
 
 def _string_to_sign(
@@ -179,8 +177,7 @@ def _string_to_sign(
 
 
 def _signature(secret: str, text: str) -> str:
-    digest = hmac.new(secret.encode(), text.encode(errors="surrogateescape"), hashlib.sha1).digest()
-    return base64.b64encode(digest).decode()
+    return base64.b64encode(hmac.digest(secret.encode(), text.encode(errors="surrogateescape"), "sha1")).decode()
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

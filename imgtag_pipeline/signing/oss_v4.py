@@ -159,11 +159,9 @@ def verify(
     access_key_id, scope = claim.access_key_id, claim.scope
     token = known.get("x-oss-security-token") or query.get("x-oss-security-token") or None
     signed_region = scope.split("/")[1] if scope else ""
-    error, message = _check_scope(claim, region)
-    if not error:
-        error, message = _check_time(claim, now, max_skew)
-    if error:
-        return Verdict(access_key_id, error, message, signed_region, token)
+    problem = _check_scope(claim, region) or _check_time(claim, now, max_skew)
+    if problem:
+        return Verdict(access_key_id, *problem, signed_region, token)
     secret = secret_of(access_key_id)
     if secret is None:
         return Verdict(access_key_id, "InvalidAccessKeyId", _UNKNOWN_KEY, signed_region, token)
@@ -195,7 +193,7 @@ def _claim(headers: Mapping[str, str], query: Mapping[str, str]) -> _Claim | Non
     return None
 
 
-def _check_scope(claim: _Claim, region: str | None) -> tuple[str | None, str]:
+def _check_scope(claim: _Claim, region: str | None) -> tuple[str, str] | None:
     date, _, rest = claim.scope.partition("/")
     signed_region, _, tail = rest.partition("/")
     if not claim.signature or not signed_region or tail != "oss/aliyun_v4_request":
@@ -204,10 +202,10 @@ def _check_scope(claim: _Claim, region: str | None) -> tuple[str | None, str]:
         return "InvalidArgument", "Invalid signing date in Authorization header."
     if region is not None and signed_region != region:
         return "InvalidArgument", "Invalid signing region in Authorization header."
-    return None, ""
+    return None
 
 
-def _check_time(claim: _Claim, now: datetime, max_skew: timedelta) -> tuple[str | None, str]:
+def _check_time(claim: _Claim, now: datetime, max_skew: timedelta) -> tuple[str, str] | None:
     try:
         sent = datetime.strptime(claim.stamp, _STAMP).replace(tzinfo=UTC)
     except ValueError:
@@ -215,7 +213,7 @@ def _check_time(claim: _Claim, now: datetime, max_skew: timedelta) -> tuple[str 
     if claim.expires is None:
         if abs(now - sent) > max_skew:
             return "RequestTimeTooSkewed", "The difference between the request time and the current time is too large."
-        return None, ""
+        return None
     expires = claim.expires
     if not re.fullmatch("[0-9]{1,6}", expires) or not 0 < int(expires) <= MAX_EXPIRES:
         return "InvalidArgument", f"x-oss-expires should be a number of seconds from 1 to {MAX_EXPIRES}."
@@ -223,7 +221,7 @@ def _check_time(claim: _Claim, now: datetime, max_skew: timedelta) -> tuple[str 
         return "AccessDenied", "Request is not valid yet."
     if now > sent + timedelta(seconds=int(expires)):
         return "AccessDenied", "Request has expired."
-    return None, ""
+    return None
 
 
 def _canonical_request(
@@ -236,8 +234,8 @@ def _canonical_request(
 ) -> str:
     # The bucket is part of the path also where the URL has it in the host; slashes of the key stay, those of the
     # query do not. Unlike AWS, host is signed only when it is named.
-    path = quote(f"/{bucket}/{key}" if bucket else "/", safe="/", errors="surrogateescape")
-    escaped = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in query)
+    path = _escape(f"/{bucket}/{key}" if bucket else "/", safe="/")
+    escaped = sorted((_escape(name), _escape(value)) for name, value in query)
     text = "&".join(f"{name}={value}" if value else name for name, value in escaped)
     own = sorted(
         (name, value)
@@ -257,8 +255,12 @@ def _string_to_sign(stamp: str, scope: str, canonical: str) -> str:
 def _signature(secret: str, text: str, scope: str) -> str:
     signing_key = b"aliyun_v4" + secret.encode()
     for part in scope.split("/"):
-        signing_key = hmac.new(signing_key, part.encode(), hashlib.sha256).digest()
-    return hmac.new(signing_key, text.encode(), hashlib.sha256).hexdigest()
+        signing_key = hmac.digest(signing_key, part.encode(errors="surrogateescape"), "sha256")
+    return hmac.digest(signing_key, text.encode(errors="surrogateescape"), "sha256").hex()
+
+
+def _escape(text: str, safe: str = "") -> str:
+    return quote(text, safe=safe, errors="surrogateescape")
 
 
 def _additional(names: Collection[str], headers: Mapping[str, str]) -> tuple[str, ...]:

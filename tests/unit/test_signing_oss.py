@@ -173,6 +173,18 @@ def test_malformed_v4_header_is_refused(credential, stamp, error):
     assert verdict.error == error
 
 
+@pytest.mark.parametrize("scheme", [oss_v1, oss_v4])
+def test_bytes_that_are_no_text_are_refused(scheme):
+    """Raw bytes in path, query or headers, as a server hands them on, are a wrong signature and no crash."""
+    odd = b"\xff\xfe".decode(errors="surrogateescape")
+    named = KEYS if scheme is oss_v1 else {**KEYS, "region": "cn-hangzhou"}
+    added = scheme.sign("GET", "bkt", "a", {}, {}, now=NOW, **named)
+    added["x-oss-meta-odd"] = odd
+    added["Authorization"] += odd
+    verdict = scheme.verify("GET", odd, odd, f"uploads={odd}&{odd}", added, secret_of=secret_of, now=NOW)
+    assert verdict.error == "SignatureDoesNotMatch"
+
+
 @pytest.mark.parametrize("expires", ["", "0", "-1", "604801", "x", "9" * 5000])
 def test_v4_url_is_good_for_seven_days_at_most(expires):
     """A presigned V4 URL with an impossible life time is refused."""
