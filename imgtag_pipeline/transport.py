@@ -10,9 +10,9 @@ import asyncio
 import errno
 import io
 import ssl
+from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import responses
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import quote, urljoin
 
@@ -38,9 +38,12 @@ _Failure = CallError | asyncio.CancelledError
 
 @dataclass(slots=True)
 class _Progress:
-    """How far one request came: once a connection is there, the server may have read it."""
+    """How far one request came: from its first byte on a connection, the server may have read it."""
 
     is_sent: bool = False
+
+
+_PROGRESS: Final[ContextVar[_Progress]] = ContextVar("progress")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,7 @@ class Transport:
         self._downloads = self._open(self._guard) if self._guard else self._calls
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         sessions = (self._calls, self._downloads)
         self._calls = self._downloads = None
         for session in sessions:
@@ -96,26 +97,29 @@ class Transport:
     def _open(self, guard: Guard | None) -> aiohttp.ClientSession:
         import aiohttp
 
-        async def mark_sent(_session: Any, context: Any, _params: Any) -> None:
-            context.trace_request_ctx.is_sent = True
+        class SentOnce(aiohttp.ClientRequest):
+            """aiohttp sends an idempotent request again by itself when a kept connection was closed.
 
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(mark_sent)
-        trace.on_connection_reuseconn.append(mark_sent)
+            That could be paid twice and would repeat the nonce.
+            """
+
+            async def send(self, conn: Any) -> aiohttp.ClientResponse:
+                progress = _PROGRESS.get()
+                if progress.is_sent:
+                    raise aiohttp.ServerDisconnectedError
+                progress.is_sent = True
+                return await super().send(conn)
+
         resolver = cast("aiohttp.abc.AbstractResolver", GuardedResolver(guard)) if guard else None
-        session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, resolver=resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            trace_configs=[trace],
+            request_class=SentOnce,
         )
-        # aiohttp sends an idempotent request a second time by itself when a kept connection was closed: that could be
-        # paid twice and would repeat the nonce.
-        session._retry_connection = False
-        return session
 
     async def send(self, request: Request, *, timeout: float, max_bytes: int) -> Reply:
         """Send once and return the complete reply, whatever its status.
@@ -205,6 +209,7 @@ async def _exchange(
     session: aiohttp.ClientSession, request: Request, headers: Pairs, limits: _Limits, timeout: float | None = None
 ) -> Reply | _Failure:
     progress = _Progress()
+    _PROGRESS.set(progress)
     host = "the server"
     try:
         url = _wire_url(request)
@@ -215,9 +220,7 @@ async def _exchange(
         body = io.BytesIO(request.body) if len(request.body) > _BODY_AS_FILE else request.body or None
         async with (
             asyncio.timeout(limits.timeout if timeout is None else timeout),
-            session.request(
-                request.method, url, headers=headers, data=body, allow_redirects=False, trace_request_ctx=progress
-            ) as response,
+            session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as response,
         ):
             try:
                 content = await _read(response, limits)
@@ -236,8 +239,7 @@ async def _read(response: aiohttp.ClientResponse, limits: _Limits) -> bytes:
         response.close()
         return b""
     body = Body(response.headers.get("Content-Encoding", ""), limits.max_bytes)
-    announced = response.content_length
-    if announced is not None and announced > limits.max_bytes and "Content-Encoding" not in response.headers:
+    if (response.content_length or 0) > limits.max_bytes and "Content-Encoding" not in response.headers:
         raise TooLarge
     async for piece in response.content.iter_any():
         body.feed(piece)
