@@ -22,6 +22,7 @@ from imgtag_pipeline.model import Job, Outcome
 from imgtag_pipeline.store_claims import claims_lock
 from imgtag_pipeline.store_files import Files
 from imgtag_pipeline.store_hash import digest
+from imgtag_pipeline.store_index import Index
 from imgtag_pipeline.store_peers import Dead, Peers
 from imgtag_pipeline.store_rows import microseconds, outcomes_to_batch
 from imgtag_pipeline.store_sealer import Sealer, Task
@@ -164,7 +165,7 @@ class Desk:
     def finish(self) -> None:
         """Have everything sealed; what nobody answered stays behind as a small segment for the next run."""
         self.notes.claims.clear()
-        self._drop_answered(self.notes)
+        drop_answered(self.notes, self._shelf.index)
         self.peers.close()
         if self._segment is None:
             return
@@ -206,21 +207,12 @@ class Desk:
 
     def inherit(self, left: Notes) -> None:
         """Take over what a dead process left unanswered, durably."""
-        self._drop_answered(left)
+        drop_answered(left, self._shelf.index)
         self.possibly_billed += [key for key in left.lost if key not in self.notes.lost]
         if not left.is_empty():
             self._opened().append(left.frames())
             self.sync()
             self.notes.inherit(left)
-
-    def _drop_answered(self, notes: Notes) -> None:
-        """Forget the marks and jobs that an outcome of any process has answered since."""
-        since = {**notes.sent, **notes.lost}
-        since.update({key: microseconds(job.submitted_at) for key, job in notes.jobs.items()})
-        keys = list(since)
-        found = self._shelf.index.find(keys)
-        answered = (found.status >= 0) & (found.at >= np.array(list(since.values()), np.int64))
-        notes.answered(keys[i] for i in np.flatnonzero(answered))
 
     def claim(self, keys: Sequence[str], *, retry_failed: bool) -> set[str]:
         """Those of the keys that nobody has answered or is asking about: from now on they are ours to ask."""
@@ -237,3 +229,13 @@ class Desk:
                 self._opened().append([(Kind.CLAIM, b"".join(new))])
                 self.notes.claims.update(new)
         return set(free)
+
+
+def drop_answered(notes: Notes, index: Index) -> None:
+    """Forget the marks and jobs that an outcome of any process has answered since."""
+    since = {key: microseconds(job.submitted_at) for key, job in notes.jobs.items()}
+    since.update({**notes.sent, **notes.lost})
+    keys = list(since)
+    found = index.find(keys)
+    answered = (found.status >= 0) & (found.at >= np.array(list(since.values()), np.int64))
+    notes.answered(keys[i] for i in np.flatnonzero(answered))

@@ -46,6 +46,7 @@ class Tuning:
 
     pace: Pace = field(default_factory=Pace)
     cache_bytes: int = 256 << 20
+    object_bytes: int = OBJECT_BYTES
     files: Files = field(default_factory=Files)
 
 
@@ -102,7 +103,7 @@ def open_spooled(root: RemoteFolder, spool: Path, opening: Opening, *, url: str)
         away.put(MANIFEST, manifest)
     check_manifest(read_manifest(manifest, away.path), who, away.path)
     outbox, remote = LocalParts(home / OUTBOX, files), RemoteParts(away.child(PARTS))
-    return _Assembly(opening, home, [outbox, remote], outbox, OBJECT_BYTES, away=away).store()
+    return _Assembly(opening, home, [outbox, remote], outbox, opening.tuning.object_bytes, away=away).store()
 
 
 @dataclass(slots=True)
@@ -143,11 +144,9 @@ class _Assembly:
     def _way(self, token: str, desk: Desk, shelf: Shelf) -> Way | None:
         if self.away is None:
             return None
-        opening = self.opening
-        folder = self.away.child(JOURNAL)
-        notes = RemoteNotes(folder, token=token, spool=str(self.home), seed=opening.identity.seed, clock=opening.clock)
+        notes = notes_elsewhere(self.away, self.home, self.opening, token=token)
         desk.inherit(notes.read(desk.peers.tokens()))
-        return Way(self.target, RemoteParts(self.away.child(PARTS)), notes, desk, shelf)
+        return Way(self.target, RemoteParts(self.away.child(PARTS)), notes, desk, shelf, object_bytes=self.max_bytes)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -167,7 +166,13 @@ class Held:
     facts: dict[str, Any]
     problem: str | None
     parts: list[PartFolder]
-    journal: Path
+    home: Path
+    away: RemoteFolder | None = None
+
+    @property
+    def journal(self) -> Path:
+        """Where the segments lie."""
+        return self.home / JOURNAL
 
 
 def held(url: str, storage_options: Mapping[str, Any] | None, spool: Path | None, files: Files) -> Iterator[Held]:
@@ -176,7 +181,7 @@ def held(url: str, storage_options: Mapping[str, Any] | None, spool: Path | None
     if path is not None:
         for manifest in sorted(path.glob(f"*/{MANIFEST}")):
             home = manifest.parent
-            yield _held(home.name, manifest.read_bytes(), [LocalParts(home / PARTS, files)], home / JOURNAL)
+            yield _held(home.name, manifest.read_bytes(), [LocalParts(home / PARTS, files)], home)
         return
     root = open_remote(url, storage_options, files)
     here = spool_folder(url, storage_options, spool)
@@ -186,15 +191,22 @@ def held(url: str, storage_options: Mapping[str, Any] | None, spool: Path | None
         except FileNotFoundError:
             continue
         outbox, remote = LocalParts(here / name / OUTBOX, files), RemoteParts(root.child(name).child(PARTS))
-        yield _held(name, data, [outbox, remote], here / name / JOURNAL)
+        yield _held(name, data, [outbox, remote], here / name, root.child(name))
 
 
-def _held(name: str, data: bytes, parts: list[PartFolder], journal: Path) -> Held:
+def _held(name: str, data: bytes, parts: list[PartFolder], home: Path, away: RemoteFolder | None = None) -> Held:
     try:
         facts = read_manifest(data, name)
     except ConfigError as error:
-        return Held(name, {}, str(error), parts, journal)
-    return Held(name, facts, problem_of(facts), parts, journal)
+        return Held(name, {}, str(error), parts, home, away)
+    return Held(name, facts, problem_of(facts), parts, home, away)
+
+
+def notes_elsewhere(away: RemoteFolder, home: Path, opening: Opening, *, token: str) -> RemoteNotes:
+    """What the hosts tell each other through the store."""
+    folder = away.child(JOURNAL)
+    seed = opening.identity.seed
+    return RemoteNotes(folder, token=token, spool=str(home), seed=seed, clock=opening.clock)
 
 
 def _make_folders(home: Path, *names: str) -> None:

@@ -20,7 +20,7 @@ from imgtag_pipeline.journal_frames import Kind
 from imgtag_pipeline.store_desk import Desk
 from imgtag_pipeline.store_layout import Identity
 from imgtag_pipeline.store_parts import LocalParts
-from imgtag_pipeline.store_remote import OBJECT_BYTES, RemoteParts
+from imgtag_pipeline.store_remote import RemoteParts
 from imgtag_pipeline.store_remote_notes import RemoteNotes
 from imgtag_pipeline.store_shelf import Shelf
 from imgtag_pipeline.urls import unsigned_url
@@ -52,7 +52,16 @@ def spool_note(url: str, who: Identity) -> bytes:
 class Way:
     """Puts the outbox's parts, and this process's open notes, into the store. What fails stays and is tried again."""
 
-    def __init__(self, outbox: LocalParts, remote: RemoteParts, notes: RemoteNotes, desk: Desk, shelf: Shelf) -> None:
+    def __init__(
+        self,
+        outbox: LocalParts,
+        remote: RemoteParts,
+        notes: RemoteNotes,
+        desk: Desk,
+        shelf: Shelf,
+        *,
+        object_bytes: int,
+    ) -> None:
         self.error: Exception | None = None
         self._outbox = outbox
         self._remote = remote
@@ -61,6 +70,7 @@ class Way:
         self._shelf = shelf
         self._small: dict[str, int] = {}
         self._merges = 0
+        self._object_bytes = object_bytes
 
     def work(self) -> Callable[[], None]:
         """On the journal's thread: have what is journaled sealed; the puts are then to run on the sealer's."""
@@ -102,7 +112,7 @@ class Way:
             names,
             stem=f"{self._desk.token}-m{self._merges:05d}",
             run=self._desk.run,
-            max_bytes=OBJECT_BYTES,
+            max_bytes=self._object_bytes,
             before_removal=lambda new: self._shelf.replace_parts(names, new),
         )
         sizes = self._remote.sizes()

@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.compaction import row_names, rows_of
+from imgtag_pipeline.store_desk import drop_answered
 from imgtag_pipeline.store_files import Files
 from imgtag_pipeline.store_hash import digests
 from imgtag_pipeline.store_index import EMPTY, FAILED, OK
 from imgtag_pipeline.store_layout import Identity
-from imgtag_pipeline.store_open import Held, held
+from imgtag_pipeline.store_open import Held, Opening, Tuning, held, notes_elsewhere
 from imgtag_pipeline.store_parts import joined
 from imgtag_pipeline.store_peers import Dead, Peers
 from imgtag_pipeline.store_shelf import Shelf
@@ -70,22 +72,24 @@ def outcomes(
 
 def _summary(found: Held) -> StoreSummary:
     identity = found.facts.get("identity", {})
-    address = Identity.of(identity).address
+    who = Identity.of(identity)
     if found.problem:
-        return StoreSummary(address, identity, found.folder, problem=found.problem)
+        return StoreSummary(who.address, identity, found.folder, problem=found.problem)
     shelf = Shelf(found.parts, cache_bytes=0)
     peers, dead = _looked(found, shelf)
-    try:
-        shelf.read_parts()
-        lost = _unanswered({**dead.notes.lost}, shelf)
-        writers = len(peers.tokens())
-    finally:
-        _let_go(peers, dead)
+    shelf.read_parts()
+    writers = len(peers.tokens())
+    notes = dead.notes
+    if found.away:
+        opening = Opening(who, "", SystemClock(), Tuning())
+        notes.inherit(notes_elsewhere(found.away, found.home, opening, token="").read(peers.tokens()))
+    _let_go(peers, dead)
+    drop_answered(notes, shelf.index)
     sizes = {name: size for folder in found.parts for name, size in folder.sizes().items()}
     level = shelf.index.winners()
     counts = np.bincount(level.status, minlength=3)
     return StoreSummary(
-        address=address,
+        address=who.address,
         identity=identity,
         folder=found.folder,
         images=len(level),
@@ -94,8 +98,8 @@ def _summary(found: Held) -> StoreSummary:
         failed=_by_code(shelf, level.place[level.status == FAILED]),
         parts=len(sizes),
         bytes=sum(sizes.values()),
-        possibly_billed=tuple(lost),
-        unfinished_jobs=len(dead.notes.jobs),
+        possibly_billed=tuple(notes.lost),
+        unfinished_jobs=len(notes.jobs),
         writers=writers,
         oldest=_moment(level.at.min()) if len(level) else None,
         newest=_moment(level.at.max()) if len(level) else None,
@@ -112,12 +116,6 @@ def _let_go(peers: Peers, dead: Dead) -> None:
     peers.close()
     for estate in dead.estates:
         estate.reader.close()
-
-
-def _unanswered(lost: dict[str, int], shelf: Shelf) -> list[str]:
-    known = shelf.index.find(list(lost))
-    open_still = (known.status < 0) | (known.at < np.array(list(lost.values()), np.int64))
-    return [key for key, is_open in zip(lost, open_still.tolist(), strict=True) if is_open]
 
 
 def _by_code(shelf: Shelf, places: Any) -> dict[str, int]:

@@ -1,0 +1,113 @@
+"""Stores behind a URL: whole objects, a spool, and replies that get lost."""
+
+import secrets
+
+import pytest
+
+from imgtag_pipeline.checkpoint import describe, outcomes
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.model import Job, Outcome, Tag
+from imgtag_pipeline.store_files import Files
+
+
+def ok(key: str, *names: str) -> Outcome:
+    tags = tuple(Tag(name, confidence=0.5, confidence_raw=50.0) for name in names or ("cat", "dog"))
+    return Outcome(
+        key, f"https://h/{key}", "ok", tags, request_id=f"R-{key}", calls=1, billed="yes", cost_micro_yuan=15
+    )
+
+
+def taken(store, *keys: str) -> list[tuple[str, str, int]]:
+    """Key, status and attempts of what the store holds for these keys."""
+    rows = store.take(list(keys))
+    return list(zip(*(rows.column(name).to_pylist() for name in ("key", "status", "attempts")), strict=True))
+
+
+class Shaky(Files):
+    """Puts fail, before or after they have happened, as often as told."""
+
+    def __init__(self) -> None:
+        self.fail_before = self.fail_after = 0
+        self.sizes: list[int] = []
+
+    def pipe_file(self, filesystem, path, data):
+        if self.fail_before:
+            self.fail_before -= 1
+            raise ConnectionError("https://b.oss.com/?Signature=CANARY refused")
+        super().pipe_file(filesystem, path, data)
+        self.sizes.append(len(data))
+        if self.fail_after:
+            self.fail_after -= 1
+            raise TimeoutError("no reply")
+
+
+async def test_what_cannot_be_put_waits_in_the_spool(remote):
+    """When puts fail, closing says where the answers lie; the next run puts them, and nothing is lost."""
+    shaky = Shaky()
+    store = remote.open(files=shaky)
+    await store.save([ok("a")])
+    shaky.fail_before = 1000
+    with pytest.raises(StoreError, match=r"could not be put.*nothing is lost.*spool") as caught:
+        await store.close()
+    assert str(remote.spool) in str(caught.value)
+    assert "CANARY" not in str(caught.value)
+    assert taken(store, "a") == [("a", "ok", 1)]
+    again = remote.open()
+    assert again.lookup(["a"]) == ["ok"]
+    await again.save([ok("b")])
+    await again.close()
+    assert not list(remote.spool.rglob("*.parquet"))
+    other = remote.on_another_host().open()
+    assert other.lookup(["a", "b"]) == ["ok", "ok"]
+    await other.close()
+
+
+async def test_a_lost_reply_to_a_put_doubles_nothing(remote):
+    """A put that happened though its reply was lost is repeated under the same name."""
+    shaky = Shaky()
+    store = remote.open(files=shaky)
+    await store.save([ok("a"), ok("b")])
+    shaky.fail_after = 1
+    with pytest.raises(StoreError):
+        await store.flush()
+    await store.flush()
+    await store.close()
+    assert sum(rows.num_rows for _, rows in outcomes(remote.url, spool=remote.spool)) == 2
+
+
+async def test_another_host_learns_of_marks_and_jobs(remote):
+    """Sent marks and jobs of a host that is gone reach the next host through the store."""
+    job = Job("j1", remote.clock.now())
+    first = remote.open()
+    await first.mark_sent(["a", "b"])
+    await first.save_job("c", job)
+    await first.flush()
+    elsewhere = remote.on_another_host()
+    early = elsewhere.open()
+    assert (early.possibly_billed, early.jobs(["c"])) == ([], {"c": job})
+    await early.close()
+    await remote.clock.advance(3600)
+    late = elsewhere.open()
+    assert (late.possibly_billed, late.jobs(["c"])) == (["a", "b"], {"c": job})
+    await late.save([ok("a"), ok("b"), ok("c")])
+    await late.close()
+    assert [found.possibly_billed for found in describe(remote.url, spool=elsewhere.spool)] == [()]
+    await first.close()
+
+
+async def test_objects_stay_small_and_few(remote):
+    """Parts in a remote store are split at the limit, and a run's many small ones are merged as it goes."""
+    shaky = Shaky()
+    store = remote.open(files=shaky, object_bytes=20_000)
+    await store.save([ok(f"big{i}", *(secrets.token_hex(20) for _ in range(40))) for i in range(60)])
+    await store.flush()
+    assert len(describe(remote.url, spool=remote.spool)) == 1
+    assert describe(remote.url, spool=remote.spool)[0].parts > 1
+    assert max(shaky.sizes) <= 20_000
+    for number in range(70):
+        await store.save([ok(f"k{number}")])
+        await store.flush()
+    assert describe(remote.url, spool=remote.spool)[0].parts < 40
+    assert len(taken(store, *(f"k{n}" for n in range(70)), *(f"big{n}" for n in range(60)))) == 130
+    await store.close()
+    assert describe(remote.url, spool=remote.spool)[0].images == 130
