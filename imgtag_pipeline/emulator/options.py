@@ -39,6 +39,7 @@ class EmulatorOptions:
     `job_polls` is how many polls an asynchronous job answers before it is done, `job_seconds` how long it lasts at
     least; `job_statuses` is how the first, second ... job ends (the last one counts for all that follow).
     `foreign_hosts` "refuse" has VIAPI refuse images that are not in an OSS bucket in Shanghai.
+    `oss` is about the object storage alone.
     """
 
     host: str = "127.0.0.1"
