@@ -11,7 +11,7 @@ import difflib
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -161,12 +161,22 @@ def _options(factory: Callable[..., Any]) -> Mapping[str, Any]:
 
 def _typed(address: str, name: str, value: Any, kind: Any) -> Any:
     """The option's value; a text becomes a number or a truth value where the option wants one."""
-    if not isinstance(value, str) or kind is Any:
+    kinds = tuple(_kinds(kind))
+    if not isinstance(value, str) or kind is Any or any(isinstance(one, str) or one is str for one in kinds):
         return value
+    if not {int, float, bool}.intersection(kinds):
+        raise ConfigError(f"{name} of {address!r} cannot be given as text; build the provider in Python")
     try:
         return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError as error:
-        detail = str(error).replace("`", "")
-        raise ConfigError(f"{address!r}: option {name}={value!r} cannot be used: {detail}") from None
-    except TypeError:
-        raise ConfigError(f"{address!r}: option {name} cannot be given as text; build the provider in Python") from None
+    except msgspec.ValidationError:
+        words = " or ".join({int: "a whole number", float: "a number", bool: "true or false"}.get(k, "") for k in kinds)
+        raise ConfigError(f"{name} of {address!r} is {value!r}; allowed: {words.removesuffix(' or ')}") from None
+
+
+def _kinds(kind: Any) -> Iterator[Any]:
+    """The types of a union, and the words of a literal."""
+    if isinstance(kind, type) or not typing.get_args(kind):
+        yield kind
+    else:
+        for part in typing.get_args(kind):
+            yield from _kinds(part)
