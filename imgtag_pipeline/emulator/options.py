@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from imgtag_pipeline.emulator.oss_options import OssOptions
+from imgtag_pipeline.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +65,12 @@ class EmulatorOptions:
     max_body_bytes: int = 1 << 30
     kept_entries: int = 100_000
     oss: OssOptions = field(default_factory=OssOptions)
+
+    def __post_init__(self) -> None:
+        for qps in (self.qps, *self.action_qps.values()):
+            if qps is not None and not qps > 0:
+                raise ConfigError(f"qps must be more than 0, or None for no limit; not {qps}")
+        if min(self.latency, self.job_seconds, self.job_polls, self.clock_tolerance) < 0:
+            raise ConfigError("latency, job_seconds, job_polls and clock_tolerance cannot be negative")
+        if self.images is not None and not self.images.is_dir():
+            raise ConfigError(f"the folder of pictures {str(self.images)!r} does not exist")

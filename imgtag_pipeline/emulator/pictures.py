@@ -44,13 +44,16 @@ class Pictures:
 
     async def fetch(self, reference: str) -> bytes:
         """The bytes of an image; raises `NotFetched`."""
+        if reference.startswith("data:"):
+            return _decode_data_url(reference)
+        try:
+            parts = urlsplit(reference)
+        except ValueError:
+            raise NotFetched("url", "not a URL") from None
         for resolver in self._resolvers:
             data = resolver(reference)
             if data is not None:
                 return data
-        if reference.startswith("data:"):
-            return _decode_data_url(reference)
-        parts = urlsplit(reference)
         if parts.scheme in ("", "file"):
             return self._from_folder(unquote(parts.path) if parts.scheme else reference)
         if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.emulator.options import Account, EmulatorOptions
 from imgtag_pipeline.emulator.server import Emulator
+from imgtag_pipeline.errors import ConfigError
 
 
 @contextlib.contextmanager
@@ -49,15 +50,26 @@ def run_in_thread(options: EmulatorOptions | None = None, *, clock: Clock | None
 
 
 def serve(options: EmulatorOptions, announce: Callable[[str], None]) -> None:
-    """Run in the foreground until Ctrl-C or SIGTERM; `announce` is handed the address once it listens."""
+    """Run in the foreground until Ctrl-C or SIGTERM; `announce` is handed the address once it listens.
+
+    Raises `ConfigError` when the port is taken or an option is wrong.
+    """
 
     async def run() -> None:
         stop = asyncio.Event()
+        emulator = Emulator(options)
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        async with Emulator(options) as emulator:
+        try:
+            await emulator.start()
+        except OSError as error:
+            place = f"{options.host}:{options.port}"
+            raise ConfigError(f"cannot listen on {place} ({error.strerror}); choose another port, 0 for any") from None
+        try:
             announce(emulator.url)
             await stop.wait()
+        finally:
+            await emulator.stop()
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run())

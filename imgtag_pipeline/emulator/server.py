@@ -54,7 +54,9 @@ class Emulator:
 
     async def start(self) -> None:
         """Listen; raises `OSError` when the port is taken."""
-        server = web.Server(self._handle, access_log=None, auto_decompress=False, max_line_size=1 << 16)
+        server = web.Server(
+            self._handle, access_log=None, auto_decompress=False, max_line_size=1 << 16, max_field_size=1 << 16
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.options.host, self.options.port, backlog=4096)

@@ -18,7 +18,8 @@ POLL: Final = "GetAsyncJobResult"
 UPLOAD: Final = "AuthorizeFileUpload"
 _MB: Final = 1 << 20
 _SHANGHAI: Final = (".oss-cn-shanghai.aliyuncs.com", ".oss-cn-shanghai-internal.aliyuncs.com")
-_TASK: Final = re.compile(r"Tasks\.([1-9]\d*)\.ImageURL")
+_COLOR_COUNTS: Final = frozenset(map(str, range(1, 11)))
+_TASK: Final = re.compile(r"Tasks\.([1-9]\d{0,3})\.ImageURL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,11 @@ def check_url(url: str, options: EmulatorOptions, own_url: str) -> None:
         raise Refused("InvalidImage.URL", "The URL must not contain Chinese characters.")
     if options.foreign_hosts == "accept" or options.is_synthetic or (own_url and url.startswith(own_url)):
         return
-    if not (urlsplit(url).hostname or "").endswith(_SHANGHAI):
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        raise Refused("InvalidImage.URL") from None
+    if not host.endswith(_SHANGHAI):
         raise Refused("InvalidImage.Region")
 
 
@@ -103,7 +108,7 @@ def check_options(action: str, params: Mapping[str, str]) -> None:
     """Refuse an option of the action that is missing or out of range."""
     if action == "RecognizeImageColor" and "ColorCount" in params:
         text = params["ColorCount"]
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 10):
+        if text not in _COLOR_COUNTS:
             raise Refused("ParameterError", "ColorCount must be a whole number from 1 to 10.")
     if action == "EvaluateCertificateQuality":
         if not params.get("Type"):

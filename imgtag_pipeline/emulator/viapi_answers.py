@@ -138,7 +138,9 @@ def _fruits(sight: Sight, _: Mapping[str, str]) -> dict[str, Any]:
 def _vehicles(sight: Sight, _: Mapping[str, str]) -> dict[str, Any]:
     draw = Draw(sight.seed, 7)
     names = draw.some(VEHICLES, 4)
-    scores = draw.scores(len(names))
+    scores: list[float] = draw.scores(len(names))
+    if draw.below(3) == 0:  # the manual's example: sure of it, and printed as whole numbers
+        scores = [1, *([0] * (len(names) - 1))]
     elements = [{"Name": name, "Score": score} for name, score in zip(names, scores, strict=True)]
     return {"Elements": elements, "Threshold": scores[0]}
 

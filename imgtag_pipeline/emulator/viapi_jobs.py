@@ -11,6 +11,7 @@ from imgtag_pipeline.emulator.viapi_codes import CODES
 from imgtag_pipeline.emulator.wire import Refused
 
 SUBMITTED: Final = "该调用为异步调用，任务已提交成功，请以requestId的值作为jobId参数调用同类目下GetAsyncJobResult接口查询任务执行状态和结果。"  # noqa: E501
+_KEPT: Final = 10_000
 _ENDS: Final = {
     "PROCESS_FAILED": "InternalError.Process",
     "TIMEOUT_FAILED": "Timeout",
@@ -43,6 +44,8 @@ class Jobs:
         ends = self._cloud.options.job_statuses
         end = ends[min(self._submitted, len(ends) - 1)]
         self._submitted += 1
+        if len(self._jobs) >= _KEPT:
+            self._forget()
         self._jobs[job_id] = Job(account, self._cloud.clock.monotonic(), end, found, code)
 
     def poll(self, job_id: str, account: str) -> dict[str, Any]:
@@ -59,6 +62,10 @@ class Jobs:
         if job.end != "PROCESS_SUCCESS":
             return self._failed(job_id, job.end, _ENDS.get(job.end, ""))
         return {"JobId": job_id, "Status": "PROCESS_SUCCESS", "Result": self._result(job.found)}
+
+    def _forget(self) -> None:
+        oldest = self._cloud.clock.monotonic() - self._cloud.options.job_expires_after
+        self._jobs = {key: job for key, job in self._jobs.items() if job.submitted >= oldest}
 
     def _result(self, found: dict[str, Any]) -> str:
         value = json.dumps({"tagInfo": found}, ensure_ascii=False)

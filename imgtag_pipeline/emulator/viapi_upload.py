@@ -111,7 +111,7 @@ class Uploads:
     def _form_of(self, url: str) -> _Form | None:
         if PREFIX not in url:
             return None
-        form = self._forms.get(urlsplit(url).path.lstrip("/"))
+        form = self._forms.get(PREFIX + url.partition(PREFIX)[2])
         return form if form and self._cloud.clock.monotonic() < form.expires else None
 
     def _forget(self, now: float) -> None:

@@ -36,7 +36,7 @@ class Token:
     def expires_at(self) -> int | None:
         """Seconds since 1970; 0 for single use, None when it is missing or not a number."""
         text = self.fields.get("e", "")
-        return int(text) if text.isascii() and text.isdigit() else None
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def original(*, app_id: str, secret_id: str, bucket: str, issued: int, expires: int, rand: int) -> str:
