@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
-from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.store_layout import PART_SUFFIX
 from imgtag_pipeline.store_parts import PartFolder, joined, split_parts
 from imgtag_pipeline.store_shelf import Shelf
@@ -56,12 +55,13 @@ class Worker:
             work()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Task:
-    """A segment, and the source that holds its rows."""
+    """A segment, and the source that holds its rows; `is_stored` once they stand in parts."""
 
     segment: Sealable
     source: int
+    is_stored: bool = False
 
 
 class Sealer:
@@ -87,7 +87,7 @@ class Sealer:
         for task in tasks:
             try:
                 self._seal(task)
-            except (OSError, StoreError) as error:
+            except Exception as error:  # whatever it is, the segment stays, and this thread has more to do
                 self.error = error
                 self._waiting.append(task)
 
@@ -100,14 +100,18 @@ class Sealer:
         return names
 
     def _seal(self, task: Task) -> None:
+        if not task.is_stored:
+            self._store(task)
+            task.is_stored = True
+        task.segment.remove()
+
+    def _store(self, task: Task) -> None:
         batches = self._shelf.rows(task.source)
         if not batches:
             self._shelf.forget(task.source)
-            task.segment.remove()
             return
         names = []
         for number, data in enumerate(split_parts(joined(batches), run=self._run, max_bytes=self._max_bytes)):
             names.append(f"{task.segment.name}-{number}{PART_SUFFIX}")
             self._folder.put(names[-1], data)
         self._shelf.settle(task.source, names)
-        task.segment.remove()
