@@ -184,18 +184,7 @@ def _instead(family: Family, request: WireRequest, fault: Fault) -> WireReply:
 
 
 async def _received(http: web.BaseRequest, arrived: float, max_bytes: int) -> WireRequest:
-    body = b""
-    if http.body_exists:
-        if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
-            http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        chunks = []
-        size = 0
-        async for chunk in http.content.iter_any():
-            size += len(chunk)
-            if size > max_bytes:
-                raise web.HTTPRequestEntityTooLarge(max_size=max_bytes)
-            chunks.append(chunk)
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    body = await _body(http, max_bytes) if http.body_exists else b""
     path, _, query = http.raw_path.partition("?")
     headers = http.headers
     authority = headers.get("Host", "")
@@ -205,3 +194,19 @@ async def _received(http: web.BaseRequest, arrived: float, max_bytes: int) -> Wi
     name = authority.lower()
     host = name.rpartition(":")[0] if ":" in name else name
     return WireRequest(http.method, path, query, headers, body, arrived, host or name, authority)
+
+
+async def _body(http: web.BaseRequest, max_bytes: int) -> bytes:
+    if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
+        http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    content = http.content
+    body = await content.readany()
+    if content.at_eof():
+        return body
+    chunks, size = [body], len(body)
+    while chunk := await content.readany():
+        size += len(chunk)
+        if size > max_bytes:
+            raise web.HTTPRequestEntityTooLarge(max_size=max_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -26,6 +26,7 @@ from imgtag_pipeline.model import Tag
 from imgtag_pipeline.urls import unsigned_url
 
 _KEPT: Final = 4096
+_BUNDLES: Final = 4093
 
 
 class NotSeen(Exception):
@@ -135,20 +136,25 @@ def look(data: bytes, color_count: int = 5) -> Sight:
 
 def imagine(reference: str) -> Sight:
     """An image that is not looked at: everything follows from a hash of its reference."""
-    digest = hashlib.blake2b(reference.encode(), digest_size=24).digest()
-    numbers = {number % len(THINGS): level for number, level in zip(digest[:5], digest[5:10], strict=True)}
-    best_first = sorted(numbers.items(), key=itemgetter(1), reverse=True)
-    tags = tuple(_thing(number, level) for number, level in best_first)
-    colors = tuple(_color(digest[10 + at] % len(COLORS), at) for at in range(3))
-    return Sight("JPEG", 100_000, 640, 480, 3, tags, colors, int.from_bytes(digest[16:], "big"))
+    seed = int.from_bytes(hashlib.blake2b(reference.encode(), digest_size=8).digest(), "big")
+    tags, colors = _imagined(seed % _BUNDLES)
+    return Sight("JPEG", 100_000, 640, 480, 3, tags, colors, seed)
 
 
 @cache
+def _imagined(bundle: int) -> tuple[tuple[Tag, ...], tuple[Tag, ...]]:
+    """One of the sets of tags and colours that imagined images have."""
+    digest = hashlib.blake2b(bundle.to_bytes(2, "big"), digest_size=16).digest()
+    numbers = {number % len(THINGS): level for number, level in zip(digest[:5], digest[5:10], strict=True)}
+    best_first = sorted(numbers.items(), key=itemgetter(1), reverse=True)
+    tags = tuple(_thing(number, level) for number, level in best_first)
+    return tags, tuple(_color(digest[10 + at] % len(COLORS), at) for at in range(3))
+
+
 def _thing(number: int, level: int) -> Tag:
     return Tag(THINGS[number], confidence=level / 255)
 
 
-@cache
 def _color(number: int, place: int) -> Tag:
     share = (0.5, 0.3, 0.2)[place]
     return Tag(COLORS[number], kind="color", measure=share, extra={"hex": f"{number * 1_400_000 + place:06X}"})

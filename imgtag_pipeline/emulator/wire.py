@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from random import getrandbits
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
-from uuid import uuid4
+from urllib.parse import unquote_plus
 
 
 @dataclass(slots=True)
@@ -126,9 +126,23 @@ class Family(Protocol):
 
 def request_id() -> str:
     """A new request id in the vendors' form: a UUID in upper case."""
-    return str(uuid4()).upper()
+    digits = f"{getrandbits(128):032X}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-A{digits[17:20]}-{digits[20:]}"
 
 
 def pairs(encoded: str) -> list[tuple[str, str]]:
     """The decoded pairs of a query or a form, blank values included, in the order received."""
-    return parse_qsl(encoded, keep_blank_values=True)
+    if not encoded:
+        return []
+    found = []
+    for pair in encoded.split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            found.append((_decoded(name), _decoded(value)))
+    return found
+
+
+def _decoded(text: str) -> str:
+    if "%" in text or "+" in text:
+        return unquote_plus(text)
+    return text

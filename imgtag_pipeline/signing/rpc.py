@@ -10,6 +10,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
@@ -20,12 +21,17 @@ def escape(text: str) -> str:
     return text if _PLAIN(text) else quote(text, safe="~")
 
 
+@lru_cache(512)
+def _name(name: str) -> str:
+    return f"{escape(name)}="
+
+
 def string_to_sign(method: str, params: Mapping[str, str]) -> str:
     """What the signature is made of; `params` are the decoded parameters of query and body, blank values included.
 
     A `Signature` among them is left out, so the parameters of a received request can be handed in as they are.
     """
-    pairs = "&".join(f"{escape(name)}={escape(params[name])}" for name in sorted(params) if name != "Signature")
+    pairs = "&".join([_name(name) + escape(params[name]) for name in sorted(params) if name != "Signature"])
     # only these three marks are left that a second escaping would change
     twice = pairs.replace("%", "%25").replace("&", "%26").replace("=", "%3D")
     return f"{method.upper()}&%2F&{twice}"
