@@ -1,6 +1,6 @@
 """Aliyun ACS3-HMAC-SHA256, the signature in a header that the current SDKs send.
 
-Docs: https://help.aliyun.com/zh/sdk/product-overview/v3-request-structure-and-signature
+Docs: https://www.alibabacloud.com/help/en/sdk/product-overview/v3-request-structure-and-signature
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Aliyun RPC HMAC-SHA1, the signature in the query that the VIAPI manual describes.
 
-Docs: https://help.aliyun.com/document_detail/315526.html (RPC signature, version 1.0).
+Docs: https://www.alibabacloud.com/help/en/sdk/product-overview/rpc-mechanism (request syntax and signature, V2).
 """
 
 from __future__ import annotations
