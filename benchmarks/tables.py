@@ -4,7 +4,7 @@
     python benchmarks/tables.py --images 200000 --rounds 3 --json
 
 Rounds are interleaved and medians are shown; the machine may be noisy, so compare the ratios. Ours builds the whole
-long table of 17 columns and a kept one, window by window, as a run does; "streamed" lets each window go before the next, as
+long table of 17 columns and a kept one, window by window, as a run does; "streamed" lets each window go, as
 when a file is written. The peers build what a user would write by hand: tag and confidence beside the URL, 3 columns.
 The bound is the copying of the same bytes to fresh memory.
 """
