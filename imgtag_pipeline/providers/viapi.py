@@ -29,12 +29,20 @@ from imgtag_pipeline.model import (
     Step,
     ask,
 )
-from imgtag_pipeline.providers import options, precheck, viapi_jobs, viapi_replies, viapi_signing, viapi_upload
+from imgtag_pipeline.providers import (
+    options,
+    precheck,
+    viapi_jobs,
+    viapi_logos,
+    viapi_replies,
+    viapi_signing,
+    viapi_upload,
+)
 from imgtag_pipeline.providers.codes import said
 from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
 from imgtag_pipeline.providers.decode import decode
 from imgtag_pipeline.providers.viapi_actions import ACTIONS, DOCS, Action
-from imgtag_pipeline.providers.viapi_reading import Envelope, assigned, is_sensitive, read_logos, read_tags
+from imgtag_pipeline.providers.viapi_reading import Envelope, is_sensitive, read_tags
 from imgtag_pipeline.urls import ascii_url, unsigned_url
 
 VERSION: Final = "2019-09-30"
@@ -221,7 +229,7 @@ class Viapi:
         if self._action.is_job:
             return [(yield from viapi_jobs.converse(self, images[0], jobs.get(images[0].key)))]
         if self.action == "RecognizeLogo":
-            return (yield from self._logos(images))
+            return (yield from viapi_logos.converse(self, images))
         return [(yield from self._single(images[0]))]
 
     def _single(self, image: Image) -> Generator[Step, Any, Result]:
@@ -232,24 +240,6 @@ class Viapi:
         tags = read_tags(self._action, envelope.data)
         note = "Sensitive" if not tags and is_sensitive(envelope.data) else None
         return Answer(tags, said(envelope.request_id), note)
-
-    def _logos(self, images: Sequence[Image]) -> Exchange:
-        """One call for all images that can be fetched; each answer is found by its URL, else by its place."""
-        places: list[str | PermanentError | TransientError] = []
-        for image in images:
-            places.append((yield from self.locate(image)))
-        urls = [place for place in places if isinstance(place, str)]
-        answers: list[Result] = []
-        if urls:
-            tasks = {f"Tasks.{number}.ImageURL": url for number, url in enumerate(urls, 1)}
-            envelope = decode((yield from ask(self.action_call(tasks))).body, Envelope)
-            request_id = said(envelope.request_id)
-            found = assigned(read_logos(envelope.data), urls)
-            answers = [
-                viapi_replies.no_result(request_id) if tags is None else Answer(tags, request_id) for tags in found
-            ]
-        rest = iter(answers)
-        return [next(rest) if isinstance(place, str) else place for place in places]
 
     def locate(self, image: Image) -> Generator[Step, Any, str | PermanentError | TransientError]:
         """The URL that the vendor fetches the image from; in bytes mode it is uploaded first."""

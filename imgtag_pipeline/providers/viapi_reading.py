@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -157,18 +156,3 @@ def _any_case(fields: Row, name: str) -> Any:
 def job_info(data: Any) -> Any:
     """`TagInfo` of a direct answer, in any case; None where the answer is a job."""
     return _any_case(data, "taginfo") if isinstance(data, dict) else None
-
-
-def assigned(found: list[tuple[str | None, Any]], urls: Sequence[str]) -> list[Any]:
-    """The tags for each URL: by the URL that the answer repeats, else by place when the counts agree, else None."""
-    left = dict(enumerate(found))
-    given: list[Any] = [None] * len(urls)
-    for place, url in enumerate(urls):
-        index = next((i for i, (named, _) in left.items() if named == url), None)
-        if index is not None:
-            given[place] = left.pop(index)[1]
-    if len(found) == len(urls):
-        for place in range(len(urls)):
-            if given[place] is None and place in left:
-                given[place] = left.pop(place)[1]
-    return given

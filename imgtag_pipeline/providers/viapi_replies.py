@@ -6,7 +6,6 @@ from typing import NoReturn
 
 import msgspec
 
-from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Call, Reply
 from imgtag_pipeline.providers import viapi_jobs, viapi_upload
 from imgtag_pipeline.providers.codes import error_of, malformed, said
@@ -70,11 +69,4 @@ def _raise(envelope: Envelope, reply: Reply) -> NoReturn:
         request_id=said(envelope.request_id),
         billing="no",
         reply=reply,
-    )
-
-
-def no_result(request_id: str | None) -> PermanentError:
-    """The outcome of an image that a batch's answer leaves out."""
-    return PermanentError(
-        "the answer to the batch says nothing about this image", code="NoResult", request_id=request_id, billing="yes"
     )

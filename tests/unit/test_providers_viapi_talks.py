@@ -93,6 +93,24 @@ def test_a_bad_image_in_a_batch_is_one_bad_row():
     assert logos_of(results) == [["A"], "UnsupportedScheme", ["C"]]
 
 
+def test_a_batch_with_an_image_that_cannot_be_downloaded_is_asked_in_parts():
+    """Permanent for the batch, so that it is halved; transient for one image alone, or where it is about all."""
+    gone = TransientError("no download", code="InvalidImage.Download")
+    with pytest.raises(PermanentError, match="no download") as caught:
+        start(viapi("RecognizeLogo"), "a.jpg", "b.jpg").throw(gone)
+    assert caught.value.code == "InvalidImage.Download"
+    with pytest.raises(TransientError):
+        start(viapi("RecognizeLogo"), "a.jpg").throw(gone)
+    with pytest.raises(TransientError):
+        start(viapi("RecognizeLogo"), "a.jpg", "b.jpg").throw(TransientError("slow", code="ReadTimeout"))
+
+
+def start(provider, *names):
+    exchange = provider.exchange([image(name) for name in names], {})
+    next(exchange)
+    return exchange
+
+
 def test_only_bad_images_make_no_call():
     """A batch of nothing costs nothing."""
     with pytest.raises(StopIteration) as done:
