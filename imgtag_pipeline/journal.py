@@ -186,26 +186,27 @@ class SegmentReader:
         self.frames = self.outcomes = self.dropped = self.missing = 0
         self._seed = seed
         self._after = 0
-        self._handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+        self._file = path.open("r+b" if os.access(path, os.W_OK) else "rb", buffering=0)
         self._offset = 0
         self.is_owned = False
 
     def adopt(self) -> bool:
         """True when the writer is dead and the segment, still in its place, is now ours."""
-        if not self.is_owned and lock(self._handle, wait=False):
+        if not self.is_owned and lock(self._file.fileno(), wait=False):
             self.is_owned = True
         return self.is_owned and self.is_in_place()
 
     def is_in_place(self) -> bool:
         """The file that was opened still stands under its name."""
         try:
-            return os.path.samestat(os.fstat(self._handle), self.path.stat())
+            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
         except FileNotFoundError:
             return False
 
     def read(self) -> list[pa.RecordBatch]:
         """The outcomes that were appended since the last reading; the notes are brought up to date."""
-        data = os.pread(self._handle, max(0, os.fstat(self._handle).st_size - self._offset), self._offset)
+        self._file.seek(self._offset)
+        data = self._file.read()
         if self._offset == 0 and (version := foreign_format(data, seed=self._seed)) is not None:
             raise ConfigError(
                 f"journal {self.path.name} has format version {version}; this version reads {FORMAT} only: "
@@ -238,6 +239,4 @@ class SegmentReader:
 
     def close(self) -> None:
         """Let go of the file, and of its lock if we have it."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        self._file.close()

@@ -97,7 +97,7 @@ class JournaledStore:
     async def wait_for(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
         """Returns when none of the keys is claimed by another process: those that have an outcome now."""
         while True:
-            await self.refresh()
+            await self._writer.run(self._desk.look)
             known = self.lookup(keys, retry_failed=retry_failed)
             claimed = self._desk.claimed_elsewhere
             waiting = [
@@ -110,6 +110,8 @@ class JournaledStore:
     async def refresh(self) -> None:
         """Read what other processes have written since."""
         await self._writer.run(self._desk.look)
+        if self._way:
+            await asyncio.to_thread(self._shelf.read_parts)
 
     async def flush(self) -> None:
         """Returns when everything saved is on the disk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -14,6 +15,7 @@ from imgtag_pipeline.store_files import TEMPORARY, Files, write_whole
 from imgtag_pipeline.store_layout import PART_SUFFIX, package_version
 
 GROUP_ROWS: Final = 16_384
+_CLOCK_GRAIN_NS: Final = 50_000_000  # file systems stamp with the kernel's tick
 
 
 def part_bytes(rows: pa.Table, *, run: str) -> bytes:
@@ -56,6 +58,10 @@ class PartFolder(Protocol):
         """The parts' names and bytes."""
         ...
 
+    def stamp(self) -> int | None:
+        """A number that changes when a part comes or goes; None when that cannot be told cheaply."""
+        ...
+
     def opened(self, name: str) -> Any:
         """A file to read from; FileNotFoundError when the part is gone."""
         ...
@@ -87,6 +93,14 @@ class LocalParts:
             except FileNotFoundError:
                 continue
         return found
+
+    def stamp(self) -> int | None:
+        """The folder's time of change, once it is old enough for a further change to show."""
+        try:
+            changed = self.path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+        return changed if time.time_ns() - changed > _CLOCK_GRAIN_NS else None
 
     def opened(self, name: str) -> Any:
         """A memory map."""

@@ -55,6 +55,7 @@ class Peers:
         self._shelf = shelf
         self._files = files
         self._living: dict[str, Estate] = {}
+        self._buried: set[str] = set()  # ours to remove; until then their files are still there
 
     def look(self) -> Dead:
         """Read what is new, find who died, and read the parts of those who sealed and left."""
@@ -73,6 +74,8 @@ class Peers:
             del self._living[name]
         if left:
             self._shelf.read_parts()
+        else:
+            self._shelf.look_for_parts()  # of one who came and went between two looks
         for peer in left:
             self._shelf.forget(peer.source)
             peer.reader.close()
@@ -101,7 +104,8 @@ class Peers:
     def _discover(self) -> None:
         for path in sorted(self._folder.glob(f"*{SUFFIX}")) if self._folder.is_dir() else ():
             name = path.name.removesuffix(SUFFIX)
-            if name in self._living or name.startswith(_PREFIX_OF_HIDDEN) or token_of(name) == self._own:
+            is_met = name in self._living or name in self._buried
+            if is_met or name.startswith(_PREFIX_OF_HIDDEN) or token_of(name) == self._own:
                 continue
             try:
                 reader = SegmentReader(path, seed=self._seed, files=self._files)
@@ -119,6 +123,7 @@ class Peers:
             is_whole = not estates[-1].reader.dropped
             for estate in estates:
                 found.estates.append(estate)
+                self._buried.add(estate.reader.name)
                 self._count(estate)
                 if estate is estates[-1] or not is_whole:
                     found.notes.inherit(estate.reader.notes)

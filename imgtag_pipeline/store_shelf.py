@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -14,15 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.store_cache import Cache
 from imgtag_pipeline.store_index import ROW_BITS, STATUSES, Entry, Found, Index, level_of_rows
 from imgtag_pipeline.store_parts import PartFolder
 from imgtag_pipeline.store_rows import empty
-from imgtag_pipeline.store_sources import Cache, PartGone, PartPiece, Source, Sources
+from imgtag_pipeline.store_sources import PartGone, PartPiece, Source, Sources
 
 Known = Literal["ok", "empty", "failed"]
 _INDEXED: Final = ("key", "status", "attempts", "at")
 _CODES: Final = {name: code for code, name in enumerate(STATUSES)}
 _RETRIES: Final = 5
+_THREADS: Final = 8
 
 
 class Shelf:
@@ -34,6 +37,7 @@ class Shelf:
         self._sources = Sources()
         self._cache = Cache(cache_bytes)
         self._known: set[str] = set()
+        self._stamps: list[int | None] = []
         self._by_part: dict[str, int] = {}
         self._loading = threading.Lock()
         self._settled_before = 0
@@ -49,12 +53,24 @@ class Shelf:
     def read_parts(self) -> None:
         """Read the parts that are new."""
         with self._loading:
+            self._stamps = [folder.stamp() for folder in self._folders]
             for _ in range(_RETRIES):
                 names = sorted({name for folder in self._folders for name in folder.sizes()} - self._known)
-                read = [self._read_part(name) for name in names]
-                if all(read):
+                if all(self._read_all(names)):
                     return
             raise StoreError("the store's parts change faster than they can be read; try again when compaction is over")
+
+    def look_for_parts(self) -> None:
+        """Read the parts that are new, if a cheap look says that there may be some."""
+        stamps = [folder.stamp() for folder in self._folders]
+        if None in stamps or stamps != self._stamps:
+            self.read_parts()
+
+    def _read_all(self, names: Sequence[str]) -> list[bool]:
+        if len(names) < _THREADS:
+            return [self._read_part(name) for name in names]
+        with ThreadPoolExecutor(_THREADS, "imgtag-read") as threads:
+            return list(threads.map(self._read_part, names))
 
     def _read_part(self, name: str) -> bool:
         try:

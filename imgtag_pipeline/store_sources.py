@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Final, Protocol
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from imgtag_pipeline import schema
 from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.store_cache import Cache
 from imgtag_pipeline.store_index import ROW_BITS, Array
 from imgtag_pipeline.store_rows import concat, empty
 
@@ -53,33 +53,6 @@ def pick(batch: pa.RecordBatch, rows: Array) -> pa.RecordBatch:
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (len(rows) == 1 or bool((np.diff(rows) == 1).all())):
         return batch.slice(int(rows[0]), len(rows))
     return batch.take(pa.array(rows))
-
-
-class Cache:
-    """Decoded row groups, the least recently used dropped first; bounded in bytes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._held: OrderedDict[tuple[str, int], pa.RecordBatch] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, name: tuple[str, int], load: Callable[[], pa.RecordBatch]) -> pa.RecordBatch:
-        """The row group, loaded when it is not held."""
-        with self._lock:
-            held = self._held.get(name)
-            if held is not None:
-                self._held.move_to_end(name)
-                return held
-        batch = load()
-        with self._lock:
-            if name not in self._held:
-                self._held[name] = batch
-                self._bytes += batch.nbytes
-            while self._bytes > self._max_bytes and len(self._held) > 1:
-                _, old = self._held.popitem(last=False)
-                self._bytes -= old.nbytes
-        return batch
 
 
 class PartPiece:
