@@ -1,6 +1,6 @@
 """Which row is the winning outcome of each key: sorted arrays of key hashes for what is stored, dicts for what is new.
 
-About 30 bytes a key. Readers need no lock: they look at an immutable snapshot; writers replace it under one.
+About 31 bytes a key in the arrays. Safe from any thread; readers never wait.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 FAILED, EMPTY, OK = 0, 1, 2
 STATUSES: Final = ("failed", "empty", "ok")
 _STATUS_SET: Final = pa.array(STATUSES)
+Recent = tuple[tuple[int, "dict[str, Entry]"], ...]
+
 _MAX_ATTEMPTS: Final = 65535
 ROW_BITS: Final = 32
 
@@ -126,18 +128,20 @@ class Found:
 
 
 class Index:
-    """All winners. `recent` holds the rows of sources that are not sealed, by source and key."""
+    """All winners. New rows are found by source and key until their source is settled.
+
+    The state is one immutable pair, read without a lock; `_lock` guards its replacement, `_merging` the slow part.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._levels: tuple[Level, ...] = ()
-        self._recent: tuple[tuple[int, dict[str, Entry]], ...] = ()
+        self._lock = threading.Lock()
+        self._merging = threading.Lock()
+        self._state: tuple[tuple[Level, ...], Recent] = ((), ())
 
     def find(self, keys: Sequence[str]) -> Found:
         """The winning outcome of each key."""
         count = len(keys)
-        with self._lock:
-            levels, recent = self._levels, self._recent
+        levels, recent = self._state
         best = Found(np.full(count, -1, np.int8), np.zeros(count, np.int64), *np.zeros((2, count), np.uint64))
         if levels and count:
             hashes = digests(keys)
@@ -151,54 +155,54 @@ class Index:
     def add_recent(self, source: int, entries: Iterable[tuple[str, Entry]]) -> None:
         """Rows of a source that is still growing, in order."""
         with self._lock:
-            own = dict(self._recent).get(source)
+            levels, recent = self._state
+            own = dict(recent).get(source)
             if own is None:
                 own = {}
-                self._recent = (*self._recent, (source, own))
+                self._state = (levels, (*recent, (source, own)))
             for key, entry in entries:
                 old = own.get(key)
                 own[key] = entry if old is None else _better(old, entry)
 
     def settle(self, source: int) -> None:
         """The source grows no more: its rows move into the sorted arrays."""
-        with self._lock:
-            entries = dict(dict(self._recent).get(source, {}))
-        if entries:
-            status, at, place, attempts = (np.array(column) for column in zip(*entries.values(), strict=True))
-            self._push(level_of(list(entries), status, at, place, attempts), drop_source=source)
-        else:
+        entries = dict(self._state[1]).get(source)
+        if not entries:
             self.forget(source)
+            return
+        status, at, place, attempts = (np.array(column) for column in zip(*entries.values(), strict=True))
+        self._push(level_of(list(entries), status, at, place, attempts), settled=source)
 
     def add_level(self, level: Level) -> None:
         """Stored rows."""
         self._push(level)
 
     def forget(self, source: int) -> None:
-        """Drop an unsealed source's rows, which stand elsewhere by now."""
+        """Drop an unsettled source's rows, which stand elsewhere by now."""
         with self._lock:
-            self._recent = tuple(pair for pair in self._recent if pair[0] != source)
+            levels, recent = self._state
+            self._state = (levels, tuple(pair for pair in recent if pair[0] != source))
 
     def recent_sources(self) -> list[int]:
         """The sources that may still grow."""
-        with self._lock:
-            return [source for source, _ in self._recent]
+        return [source for source, _ in self._state[1]]
 
     def winners(self) -> Level:
         """All winners as one level: what a summary counts."""
-        with self._lock:
-            for source, _ in self._recent:
-                self.settle(source)
-            return _settled(self._levels) if self._levels else level_of([], *(np.zeros(0, np.int64),) * 4)
+        for source in self.recent_sources():
+            self.settle(source)
+        levels, _ = self._state
+        return _settled(levels) if levels else level_of([], *(np.zeros(0, np.int64),) * 4)
 
-    def _push(self, level: Level, drop_source: int | None = None) -> None:
-        with self._lock:
-            levels = [*self._levels, level] if len(level) else list(self._levels)
+    def _push(self, level: Level, settled: int | None = None) -> None:
+        with self._merging:
+            levels = [*self._state[0], level] if len(level) else list(self._state[0])
             while len(levels) > 1 and len(levels[-2]) <= 2 * len(levels[-1]):
                 last = levels.pop()
                 levels[-1] = _settled([levels[-1], last])
-            self._levels = tuple(levels)
-            if drop_source is not None:
-                self.forget(drop_source)
+            with self._lock:
+                recent = tuple(pair for pair in self._state[1] if pair[0] != settled)
+                self._state = (tuple(levels), recent)
 
 
 def _better(old: Entry, new: Entry) -> Entry:

@@ -1,5 +1,6 @@
 """What lies in a store's folder: one folder for each identity, nothing foreign, nothing secret."""
 
+import os
 from pathlib import Path
 
 import fsspec
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imgtag_pipeline import schema
-from imgtag_pipeline.checkpoint import open_store
+from imgtag_pipeline.checkpoint import describe, open_store
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.model import Outcome, Tag
@@ -122,3 +123,17 @@ async def test_no_secret_reaches_the_store(place):
     assert b"CANARY" not in place.texts()
     await store.close()
     assert b"CANARY" not in place.texts()
+
+
+async def test_old_temporary_files_are_swept(disk):
+    """What a killed process left half written goes after a day; what is in the making stays."""
+    await disk.open().close()
+    (parts,) = disk.folder.rglob("parts")
+    old, new = parts / ".tmp-old.parquet", parts / ".tmp-new.parquet"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    yesterday = path.stat().st_mtime - 90_000
+    os.utime(old, (yesterday, yesterday))
+    await disk.open().close()
+    assert (old.exists(), new.exists()) == (False, True)
+    assert describe(disk.url)[0].parts == 0

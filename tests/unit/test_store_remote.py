@@ -1,10 +1,12 @@
 """Stores behind a URL: whole objects, a spool, and replies that get lost."""
 
 import secrets
+from typing import ClassVar
 
+import fsspec
 import pytest
 
-from imgtag_pipeline.checkpoint import describe, outcomes
+from imgtag_pipeline.checkpoint import compact, describe, outcomes
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome, Tag
 from imgtag_pipeline.store_files import Files
@@ -111,3 +113,55 @@ async def test_objects_stay_small_and_few(remote):
     assert len(taken(store, *(f"k{n}" for n in range(70)), *(f"big{n}" for n in range(60)))) == 130
     await store.close()
     assert describe(remote.url, spool=remote.spool)[0].images == 130
+
+
+class Bucket(fsspec.AbstractFileSystem):
+    """An object store that can do nothing but put, get, list and remove whole objects."""
+
+    protocol = "strictbucket"
+    cachable = False
+    objects: ClassVar[dict[str, bytes]] = {}
+
+    def pipe_file(self, path, value, mode="overwrite", **options):
+        self.objects[path] = bytes(value)
+
+    def cat_file(self, path, start=None, end=None, **options):
+        if path not in self.objects:
+            raise FileNotFoundError(path)
+        return self.objects[path]
+
+    def find(self, path, maxdepth=None, withdirs=False, detail=False, **options):
+        found = {
+            name: {"name": name, "size": len(data)} for name, data in self.objects.items() if name.startswith(path)
+        }
+        return found if detail else list(found)
+
+    def ls(self, path, detail=True, **options):
+        heads = {name.removeprefix(path + "/").split("/")[0] for name in self.objects if name.startswith(path + "/")}
+        return [{"name": f"{path}/{head}", "type": "directory"} for head in sorted(heads)]
+
+    def rm_file(self, path):
+        if self.objects.pop(path, None) is None:
+            raise FileNotFoundError(path)
+
+    def open(self, *arguments, **options):
+        raise AssertionError("file handles of object stores are not atomic")
+
+    mv = cp_file = mkdir = makedirs = exists = info = open
+
+
+async def test_any_object_store_will_do(remote):
+    """Nothing but whole puts, gets, listings and removals is asked of the driver."""
+    fsspec.register_implementation("strictbucket", Bucket, clobber=True)
+    remote.url = "strictbucket://tags"
+    for run in range(3):
+        store = remote.open()
+        await store.save([ok(f"k{run}")])
+        await store.mark_sent(["x"])
+        await store.flush()
+        await store.close()
+    assert [found.images for found in describe(remote.url, spool=remote.spool)] == [3]
+    compact(remote.url, spool=remote.spool)
+    store = remote.open()
+    assert (store.lookup(["k0", "k2"]), store.possibly_billed) == (["ok", "ok"], ["x"])
+    await store.close()
