@@ -1,1 +1,53 @@
-"""Image tags beside a column of image URLs."""
+"""Image tags beside a column of image URLs. Importing registers `df.imgtag` and `series.imgtag`, and nothing else."""
+
+from imgtag_pipeline import accessor as _accessor
+from imgtag_pipeline import providers
+from imgtag_pipeline.api import alabel, enrich, label, plan
+from imgtag_pipeline.breaker import BreakerLimits
+from imgtag_pipeline.errors import (
+    BreakerOpen,
+    CallError,
+    CapReached,
+    ConfigError,
+    FatalError,
+    ImgtagError,
+    Interrupted,
+    OutputError,
+    PermanentError,
+    RowsFailed,
+    RunStopped,
+    StoreError,
+    ThrottledError,
+    TransientError,
+)
+from imgtag_pipeline.plan import Plan
+from imgtag_pipeline.report import RunReport
+from imgtag_pipeline.retry import RetryPolicy
+
+__all__ = [
+    "BreakerLimits",
+    "BreakerOpen",
+    "CallError",
+    "CapReached",
+    "ConfigError",
+    "FatalError",
+    "ImgtagError",
+    "Interrupted",
+    "OutputError",
+    "PermanentError",
+    "Plan",
+    "RetryPolicy",
+    "RowsFailed",
+    "RunReport",
+    "RunStopped",
+    "StoreError",
+    "ThrottledError",
+    "TransientError",
+    "alabel",
+    "enrich",
+    "label",
+    "plan",
+    "providers",
+]
+
+del _accessor

@@ -32,7 +32,7 @@ class FrameAccessor:
 class SeriesAccessor:
     """Image tags for a Series of image references."""
 
-    def __init__(self, series: pd.Series) -> None:  # type: ignore[type-arg]
+    def __init__(self, series: pd.Series) -> None:
         self._series = series
 
     def label(self, **words: Unpack[OptionWords]) -> pd.DataFrame:

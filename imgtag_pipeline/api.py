@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Unpack
 
 import pyarrow as pa
 
-from imgtag_pipeline import bridge, providers
-from imgtag_pipeline.errors import ConfigError, RowsFailed
+from imgtag_pipeline import bridge, checkpoint, providers
+from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.errors import RowsFailed
 from imgtag_pipeline.options import Options, OptionWords
 from imgtag_pipeline.pipeline import Pipeline
-from imgtag_pipeline.plan import Plan, make_plan
+from imgtag_pipeline.plan import Plan
 from imgtag_pipeline.progress import Bar
 from imgtag_pipeline.providers.contract import Provider
 from imgtag_pipeline.report import RunReport
 from imgtag_pipeline.sink import attach_report, give_back
 from imgtag_pipeline.sink_files import FileSink
-from imgtag_pipeline.source import Source, open_source
+from imgtag_pipeline.source import open_source
 from imgtag_pipeline.source_files import open_files
+from imgtag_pipeline.table import Source
 
 
 def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
@@ -80,18 +83,20 @@ def enrich(
     options = Options.of(words)
     files = open_files(source, storage_options=options.storage_options)
     if limit is not None:
-        files = _limited(files, limit)
+        files = files.limited(limit)
     pipeline = _pipeline(files, col, words, keeps_rows=False)
+    schema: pa.Schema | None = None
     with FileSink(out, overwrite=overwrite, storage_options=options.storage_options) as sink:
         with Bar(options.progress, pipeline.provider.address) as bar:
             pipeline.observer = bar
             for batch in bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop):
+                schema = batch.schema
                 sink.write(batch)
         error = pipeline.error()
         if error is not None and not isinstance(error, RowsFailed):
             raise error
         report = _report(pipeline)
-        sink.finish(pipeline.schema, report.to_dict())
+        sink.finish(schema or pipeline.schema, report.to_dict())
     if error is not None:
         raise error
     return report
@@ -106,11 +111,26 @@ def plan(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) ->
     source = (
         open_files(table, storage_options=options.storage_options) if isinstance(table, str) else open_source(table)
     )
-    return make_plan(source, source.resolve(col), options, _provider(options.provider))
+    return Pipeline(source, source.resolve(col), options, _provider(options.provider)).plan()
 
 
-def _limited(files: Source, rows: int) -> Source:
-    raise ConfigError(f"limit={rows} is not possible for {files.kind}")
+def provider_rows() -> list[dict[str, Any]]:
+    """Who can tag, as plain data: address, limits, price, and the options each takes."""
+    return [
+        {"address": found.address, **asdict(found.facts), "options": list(found.options)}
+        for found in providers.describe()
+    ]
+
+
+def status(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """What a tag store holds, one entry per identity, as plain data."""
+    return [asdict(summary) for summary in checkpoint.describe(store, storage_options=storage_options)]
+
+
+def compact(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Merge the small parts of a tag store; what was merged, one entry per identity."""
+    merged = checkpoint.compact(store, storage_options=storage_options, clock=SystemClock())
+    return [asdict(each) for each in merged]
 
 
 def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows: bool = True) -> Pipeline:

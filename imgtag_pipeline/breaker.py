@@ -66,6 +66,6 @@ class Breaker:
         if share <= self.limits.failed_share:
             return None
         return BreakerOpen(
-            f"{share:.0%} of the last {self.limits.window:,} images failed, the last with {self._code}; nothing more is "
-            "sent. Every answer is kept: put the cause right and run again to go on"
+            f"{share:.0%} of the last {self.limits.window:,} images failed, the last with {self._code}; nothing more "
+            "is sent. Every answer is kept: put the cause right and run again to go on"
         )

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec, cast
 
 import typer
 
@@ -190,8 +190,8 @@ def status(store: Store, as_json: Json = False) -> None:
 @_command()
 def compact(store: Store) -> None:
     """Merge the small parts of a tag store."""
-    for line in api.compact(store):
-        typer.echo(line)
+    for merged in api.compact(store):
+        typer.echo("  ".join(f"{name}={value}" for name, value in merged.items()))
 
 
 @_command()
@@ -203,9 +203,14 @@ def emulate(
     images: Annotated[Path | None, typer.Option("--images", help="folder served at /_emulator/images/")] = None,
 ) -> None:
     """Run a loopback cloud that speaks the vendors' APIs. Ctrl-C ends it."""
-    from imgtag_pipeline.emulator import serve_command
+    from imgtag_pipeline import emulator
 
-    serve_command(port=port, qps=qps, latency=latency, faults=tuple(fault or ()), images=images, announce=typer.echo)
+    def announce(url: str) -> None:
+        typer.echo(f"# a cloud on {url}: {qps:g} calls a second; Ctrl-C ends it")
+        typer.echo("\n".join(emulator.exports(url)))
+
+    options = emulator.EmulatorOptions(port=port, qps=qps, latency=latency, faults=tuple(fault or ()), images=images)
+    emulator.serve(options, announce)
 
 
 @_command()
@@ -241,7 +246,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _typed(words: dict[str, Any]) -> OptionWords:
-    return OptionWords(**words)  # type: ignore[typeddict-item]
+    return cast(OptionWords, words)
 
 
 def _print_json(data: Any) -> None:

@@ -105,6 +105,7 @@ class Talker:
                 return await self._compute(step)
             case SaveJob():
                 await self.save_job(step.image.key, Job(step.job_id, self.clock.now()))
+                spent.has_job = True
                 return None
 
     async def _compute(self, step: Compute) -> Any:
@@ -136,6 +137,7 @@ def _outcome(image: Image, result: Result | CallError, spent: Spent, shared: int
             image.url,
             "ok" if result.tags else "empty",
             result.tags,
+            error_code=None if result.tags else result.note,
             request_id=result.request_id,
             **facts,
         )
@@ -146,6 +148,6 @@ def _outcome(image: Image, result: Result | CallError, spent: Spent, shared: int
         error_code=result.code,
         error=str(result),
         request_id=result.request_id,
-        is_final=not isinstance(result, TransientError) or spent.billed != "no",
+        is_final=not isinstance(result, TransientError) or (spent.billed != "no" and not spent.has_job),
         **facts,
     )

@@ -19,6 +19,9 @@ from imgtag_pipeline.quota_book import Book, Grant
 from imgtag_pipeline.quota_trips import LONGEST, RoundTrips
 
 T = TypeVar("T")
+_SHORT_NAP = 0.005  # seconds that are slept through: notes written meanwhile wait so long
+_LONGEST_NAP = 0.25  # other processes may have changed the book since
+
 Note = Callable[[Book, float], None]
 
 
@@ -130,6 +133,7 @@ class _Lane:
         self._waiting: deque[asyncio.Future[_Slot]] = deque()
         self._notes: list[Note] = [lambda book, now: book.tell(qps)]
         self._pump: asyncio.Task[None] | None = None
+        self._nap: asyncio.Task[None] | None = None
 
     async def acquire(self) -> Slot:
         if self.first_asked is None:
@@ -183,6 +187,8 @@ class _Lane:
     def _wake(self) -> None:
         if self._pump is None or self._pump.done():
             self._pump = asyncio.get_running_loop().create_task(self._run(), name="imgtag-pacer")
+        elif self._nap is not None:
+            self._nap.cancel()
 
     async def _run(self) -> None:
         try:
@@ -196,7 +202,7 @@ class _Lane:
                     self._waiting.popleft()
                 if self._waiting:
                     before = self.clock.monotonic()
-                    await self.clock.sleep(min(wait, 0.25))
+                    await self._sleep(wait)
                     self.held_seconds += (self.clock.monotonic() - before) if is_held else 0.0
         except asyncio.CancelledError:
             raise
@@ -205,6 +211,20 @@ class _Lane:
                 if not future.done():
                     future.set_exception(error)
             self._waiting.clear()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep until the next slot may be free; a note wakes a long sleep, for it may change that."""
+        if seconds < _SHORT_NAP:
+            await self.clock.sleep(seconds)
+            return
+        if self._notes:
+            return
+        self._nap = asyncio.get_running_loop().create_task(self.clock.sleep(min(seconds, _LONGEST_NAP)))
+        try:
+            await asyncio.wait({self._nap})
+        finally:
+            self._nap.cancel()
+            self._nap = None
 
     def _turn(self, book: Book, now: float) -> tuple[list[Grant], float, bool]:
         for note in list(self._notes):

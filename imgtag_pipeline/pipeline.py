@@ -8,11 +8,12 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -25,15 +26,18 @@ from imgtag_pipeline.checkpoint import TagStore, open_store
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped
 from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.files import open_filesystem
 from imgtag_pipeline.images import ImageReader
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
-from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.plan import Basis, Plan, make_plan
+from imgtag_pipeline.providers.contract import Prechecking, Preparing, Provider
 from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport, Tally
 from imgtag_pipeline.retry import Caller
 from imgtag_pipeline.run import Answered, Run
-from imgtag_pipeline.source import Source, url_column
+from imgtag_pipeline.source import url_column
+from imgtag_pipeline.table import Source
 from imgtag_pipeline.transport import Transport
 
 log = logging.getLogger("imgtag_pipeline")
@@ -72,7 +76,7 @@ class Pipeline:
         options = self.options
         shown = self.kept_names if options.shape == "long" else self.source.names
         expand.check_columns(shown, shape=options.shape, vocabulary=options.vocabulary)
-        if options.budget is not None and self._price() is None:
+        if options.budget is not None and self.price is None:
             raise ConfigError(
                 f"the price of {self.provider.address} is not published, so budget= cannot be kept; give price= too"
             )
@@ -90,7 +94,9 @@ class Pipeline:
     def _kept(self) -> pa.Schema:
         return self.source.kept(self.options.shape, self.kept_names)
 
-    def _price(self) -> Price | None:
+    @property
+    def price(self) -> Price | None:
+        """What one call costs: the caller's word, else the provider's; None where nobody knows."""
         return self.provider.price if self.options.price is None else pricing.flat(self.options.price)
 
     @property
@@ -111,6 +117,32 @@ class Pipeline:
         if run is not None:
             run.stop(error)
 
+    def plan(self) -> Plan:
+        """What the run would take, by the rows, the store and the provider's limits. No call is made."""
+        options, provider = self.options, self.provider
+        qps = options.qps or provider.quota.qps
+        precheck = provider.precheck if isinstance(provider, Prechecking) else lambda url: None
+        price_text = provider.facts.price if options.price is None else f"{options.price:g} yuan a call"
+        basis = Basis(provider.address, self.price, price_text, qps, provider.batch_size, 0, self.clock.now())
+        return asyncio.run(self._planned(partial(make_plan, precheck=precheck, key_of=provider.key, basis=basis)))
+
+    async def _planned(self, make: Callable[..., Plan]) -> Plan:
+        checkpoint = self.options.checkpoint
+        if checkpoint is not None and not _exists(checkpoint, self.options):
+            checkpoint = None
+        store = open_store(
+            checkpoint,
+            identity=self.provider.identity(),
+            run_id=self.run_id,
+            clock=self.clock,
+            storage_options=self.options.storage_options,
+        )
+        try:
+            lookup = partial(store.lookup, retry_failed=self.options.retry_failed)
+            return await asyncio.to_thread(make, self._rows(), self.references, lookup)
+        finally:
+            await store.close()
+
     async def batches(self) -> AsyncGenerator[pa.RecordBatch, None]:
         """The shaped batches in order. What ended the run early is in `stopped` afterwards, not raised."""
         async with AsyncExitStack() as stack:
@@ -128,7 +160,7 @@ class Pipeline:
                 await stages.close()
                 self.report = self._reported(stages)
 
-    async def _wide_in_two_passes(self, stages: _Stages) -> AsyncIterator[pa.RecordBatch]:
+    async def _wide_in_two_passes(self, stages: _Stages) -> AsyncGenerator[pa.RecordBatch, None]:
         counts: Counter[str] = Counter()
         view = self._view()
         async with contextlib.aclosing(self._answered(stages)) as answered:
@@ -240,7 +272,10 @@ class _Stages:
         options, provider, clock = pipeline.options, pipeline.provider, pipeline.clock
         began, started = clock.monotonic(), clock.now()
         concurrency = options.concurrency or provider.concurrency
-        store = open_store(
+        if isinstance(provider, Preparing):
+            await asyncio.to_thread(provider.prepare)
+        store = await asyncio.to_thread(
+            open_store,
             options.checkpoint,
             identity=provider.identity(),
             run_id=pipeline.run_id,
@@ -262,13 +297,14 @@ class _Stages:
             send=transport.send,
             fetch=reader.read,
             pacer=limiter,
-            purse=Purse(pipeline._price(), options.max_calls, budget),
+            purse=Purse(pipeline.price, options.max_calls, budget),
             mark_sent=store.mark_sent,
             clock=clock,
             policy=options.policy,
             tally=tally,
             is_stopping=lambda: run.is_stopping(),
             on_sending=lambda change: run.on_sending(change),
+            refresh=_refresher(provider),
             qps=options.qps,
             share_of=provider.quota.key,
         )
@@ -307,6 +343,7 @@ class _Stages:
             strip=first.strip,
             concurrency=0,
             is_offline=True,
+            passing=first.passing,
         )
 
     async def close(self) -> None:
@@ -323,10 +360,19 @@ class _Stages:
         return dict(self.store.recovered)
 
 
+def _refresher(provider: Provider) -> Callable[[], Awaitable[bool]] | None:
+    return partial(asyncio.to_thread, provider.refresh) if isinstance(provider, Preparing) else None
+
+
 def _window_rows(qps: float | None) -> int:
     if qps is None:
         return MOST_WINDOW
     return max(LEAST_WINDOW, min(MOST_WINDOW, int(qps * WINDOW_SECONDS)))
+
+
+def _exists(folder: str, options: Options) -> bool:
+    filesystem, path = open_filesystem(folder, options.storage_options)
+    return bool(filesystem.exists(path))
 
 
 def _exit_code(stopped: BaseException | None) -> int:

@@ -6,43 +6,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from imgtag_pipeline import pricing
 from imgtag_pipeline.batcher import Seen, cut, slices
 from imgtag_pipeline.errors import PermanentError
-from imgtag_pipeline.model import Price, Quota
+from imgtag_pipeline.model import Price
 
 PLAN_ROWS = 8192
-
-
-class Plannable(Protocol):
-    """The part of a provider that a plan needs."""
-
-    @property
-    def address(self) -> str:
-        """The provider's name."""
-        ...
-
-    @property
-    def quota(self) -> Quota:
-        """The quota of the main call."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Images per call."""
-        ...
-
-    def key(self, url: str) -> str:
-        """The image's key."""
-        ...
-
-    def precheck(self, url: str) -> PermanentError | None:
-        """Why this image cannot succeed, where that can be told without a call."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +68,11 @@ class Plan:
 class Basis:
     """What the figures rest on besides the rows: the price, the rate, and what this month has been billed already."""
 
+    provider: str
     price: Price | None
     price_text: str
     qps: float | None
+    batch_size: int
     billed_before: int
     now: datetime
 
@@ -106,14 +81,16 @@ def make_plan(
     rows: Iterator[pa.RecordBatch],
     references: Callable[[pa.RecordBatch], tuple[pa.Array, pa.Array | None]],
     lookup: Callable[[Sequence[str]], Sequence[str | None]],
-    provider: Plannable,
+    *,
+    key_of: Callable[[str], str],
+    precheck: Callable[[str], PermanentError | None],
     basis: Basis,
 ) -> Plan:
     """Count the rows and say what asking about the unknown images would take."""
     seen = Seen()
     counts = dict.fromkeys(("rows", "images", "known", "impossible", "payable", "skipped"), 0)
     for batch in slices(rows, PLAN_ROWS):
-        window = cut(batch, *references(batch), provider.key)
+        window = cut(batch, *references(batch), key_of)
         counts["rows"] += batch.num_rows
         counts["skipped"] += window.index.null_count
         keys = [image.key for image in window.images]
@@ -123,20 +100,20 @@ def make_plan(
             counts["images"] += 1
             if status is not None:
                 counts["known"] += 1
-            elif provider.precheck(image.url) is not None:
+            elif precheck(image.url) is not None:
                 counts["impossible"] += 1
             else:
                 counts["payable"] += 1
-    return _plan(provider, counts, basis)
+    return _plan(counts, basis)
 
 
-def _plan(provider: Plannable, counts: dict[str, int], basis: Basis) -> Plan:
-    calls = math.ceil(counts["payable"] / provider.batch_size)
+def _plan(counts: dict[str, int], basis: Basis) -> Plan:
+    calls = math.ceil(counts["payable"] / basis.batch_size)
     cost = None if basis.price is None else pricing.added(basis.price, basis.billed_before, calls)
     seconds = None if basis.qps is None else calls / basis.qps
     finish = None if seconds is None else (basis.now + timedelta(seconds=seconds)).isoformat(timespec="seconds")
     return Plan(
-        provider=provider.address,
+        provider=basis.provider,
         calls=calls,
         yuan=None if cost is None else cost / pricing.MICRO,
         price=basis.price_text,

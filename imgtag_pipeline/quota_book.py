@@ -19,7 +19,7 @@ Tickets = npt.NDArray[np.int64]
 
 MOST_SLOTS = 100_000
 POLL = 0.002  # seconds between looks at a slot that waits for an answer only
-_EVENLY = 0.8  # sends are at least this part of window / n apart, so that a wrong quota shows after few calls
+_EVENLY = 0.6  # sends are at least this part of window / n apart, so that a wrong quota shows after few calls
 _LAG = 0.005  # and may catch up by this much after a late timer
 
 
@@ -65,7 +65,6 @@ class Book:
     def take(self, now: float, wanted: int, *, horizon: float = 0.0, unanswered: float = 1.5) -> list[Grant]:
         """At most `wanted` grants, none later than `horizon` seconds from now; `unanswered` is kept for no answer."""
         self.touched = now
-        self.level.before_sending(now)
         grants: list[Grant] = []
         while len(grants) < wanted:
             at = self._next(now, self.free)
@@ -117,19 +116,20 @@ class Book:
 
     def _next(self, now: float, ends: Floats) -> float:
         most, _ = window_of(self.level.told)
-        calls, _ = self.level.allowed()
+        calls, _ = self.level.allowed(now)
         at = max(now, self.paused_until, self.paced, _nth_largest(ends, most))
-        return max(at, _nth_largest(ends[self.ticket >= 0], calls)) if calls < len(ends) else at
+        return max(at, _nth_largest(ends, calls)) if calls < len(ends) else at
 
     def _occupy(self, now: float, at: float, unanswered: float) -> Grant:
         slot = int(self.free.argmin())
         load = int(np.count_nonzero((self.free > at) & (self.ticket >= 0))) + 1
-        calls, window = self.level.allowed()
+        _, window = self.level.allowed()
+        self.level.granted(load, now)
         self.tickets += 1
         self.ticket[slot] = self.tickets
         self.soon[slot] = at + window
         self.free[slot] = at + window + unanswered
-        self.paced = max(self.paced, at - _LAG) + _EVENLY * window / calls
+        self.paced = max(self.paced, at - _LAG) + _EVENLY * self.level.spacing()
         return Grant(slot, self.tickets, at, now, load)
 
     def _grow(self) -> None:

@@ -9,11 +9,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-_DECREASE = 0.7
-_INCREASE = 0.5
-_LOWEST = 0.05  # calls a second that are tried even when everything is refused
-_FIRST_PROBE = 2.5
-_FORGET = 120.0  # an idle quota's lessons are forgotten after this
+DECREASE = 0.7  # of the rate, when a load is refused that was answered before: the quota has fallen
+INCREASE = 0.5  # of the rate, at each answer that proves the rate in force
+LOWEST = 0.1  # calls a second that are tried even when everything is refused
+FIRST_PROBE = 2.5  # seconds until one call is tried beyond the load refused last,
+PROBE_SHARE = 0.15  # then this share of the time for which the rate has held,
+LONGEST_PROBE = 10.0  # at most so long, or a probe in 50 calls
+HOLD = 0.5  # windows for which a probe's success must last before the rate climbs further
+DOUBT = 3  # calls are so many times further apart while no call has been answered since a decrease
+FIRST_CALLS = 4  # at once before any answer; then twice the load that was answered, until the quota is proven
+REFUSALS_KEPT = 32
+MANY = 50
+BLOCK = 200
+RUN = 4
+ENOUGH = 10
+MOST_NOISE = 0.15
+TOLERATED = 0.02
 
 
 def window_of(rate: float) -> tuple[int, float]:
@@ -23,19 +34,77 @@ def window_of(rate: float) -> tuple[int, float]:
 
 
 @dataclass(slots=True)
+class Strays:
+    """Single refusals among many answers: too fast by their share, or no matter of pace at all.
+
+    A rate that is too fast by 5 % has 5 % of its calls refused, and none once it is lowered by so much. Where lowering
+    does not cure it, the vendor refuses at random, and the rate goes back up.
+    """
+
+    answers: int = 0
+    refusals: int = 0
+    run: int = 0
+    run_since: float = -math.inf
+    usual: float = 0.0
+    tried_rate: float = 0.0
+    tried_share: float = 0.0
+
+    def answered(self, granted: float) -> float | None:
+        """A good answer; the share of refusals when a block of answers is full."""
+        if granted > self.run_since:
+            self.run = 0
+        return self._counted()
+
+    def refused(self, granted: float) -> float | None:
+        """A refusal; the share of refusals when a block of answers is full."""
+        if self.run == 0:
+            self.run_since = granted
+        self.run += 1
+        self.refusals += 1
+        return self._counted()
+
+    def judge(self, share: float, rate: float) -> float:
+        """The rate after a block with this share of refusals."""
+        if share <= 1.5 * self.usual + TOLERATED:
+            self.tried_rate = 0.0
+            self.usual *= 0.98
+            return rate
+        if self.tried_rate and self.tried_share / 2 < share < MOST_NOISE:
+            self.usual, rate, self.tried_rate = share, self.tried_rate, 0.0
+            return rate
+        self.tried_rate, self.tried_share = rate, share
+        return rate * (1 - share) - 1
+
+    def _counted(self) -> float | None:
+        self.answers += 1
+        if self.answers < BLOCK and (self.refusals < ENOUGH or self.answers < 2 * ENOUGH):
+            return None
+        share = self.refusals / self.answers
+        self.answers = self.refusals = 0
+        return share
+
+
+@dataclass(slots=True)
 class Level:
-    """The rate in force for one quota, learned by additive increase and multiplicative decrease."""
+    """The rate in force for one quota, learned by additive increase and multiplicative decrease.
+
+    - A load that was never answered well is refused: the rate becomes the load below it.
+    - A load that was answered before is refused: the rate falls to a fraction, until calls are answered again.
+    - Below the load refused last (the ceiling) the rate climbs with the answers; beyond it, single calls probe.
+    """
 
     told: float
     rate: float = 0.0
-    ceiling: float = math.inf  # the load at which a call was last refused
+    ceiling: float = math.inf
     proven: float = 0.0  # the highest load answered well since the last decrease
-    refused_sent: float = -math.inf
+    refused_sent: float = -math.inf  # when the call was granted that set the ceiling
     changed_at: float = -math.inf  # calls granted before this were sent at an older rate
     since: float = -math.inf  # the rate has held since
+    climb_at: float = -math.inf
     probe_at: float = math.inf
-    is_probing: bool = False
-    refusals: list[tuple[float, float]] = field(default_factory=list)  # (sent, learned), newest last
+    probe_sent: float = math.inf  # a probe is out since
+    refusals: list[tuple[float, float]] = field(default_factory=list)  # (granted, learned), newest last
+    strays: Strays = field(default_factory=lambda: Strays())
 
     def __post_init__(self) -> None:
         self.rate = self.rate or self.told
@@ -51,67 +120,87 @@ class Level:
         """Throttled answers hold the rate under what was told."""
         return self.rate < self.told
 
-    def allowed(self) -> tuple[int, float]:
-        """(calls, seconds) in force."""
-        return window_of(self.rate)
+    def allowed(self, now: float = -math.inf) -> tuple[int, float]:
+        """(calls, seconds) in force; one call more when a probe is due."""
+        calls, window = window_of(self.rate)
+        if not self.refusals and self.proven < self.told:
+            calls = min(calls, int(max(FIRST_CALLS, 2 * self.proven)))
+        return calls + (self.is_reduced and now >= self.probe_at), window
 
-    def before_sending(self, now: float) -> None:
-        """Start a probe when one is due: one call more than the load that was refused last allows."""
-        if self.is_reduced and not self.is_probing and now >= self.probe_at:
-            self.is_probing = True
-            self.rate = self._raised(self.rate, 1)
-            self.changed_at = now
+    def spacing(self) -> float:
+        """Seconds between calls that are sent evenly."""
+        calls, window = window_of(self.rate)
+        return window / calls * (DOUBT if self.refusals and not self.proven else 1)
+
+    def granted(self, load: int, now: float) -> None:
+        """A call goes out with this load; when it is one more than the rate allows, it is the probe."""
+        if self.is_reduced and now >= self.probe_at and load > window_of(self.rate)[0]:
+            self.probe_sent = now
+            self.probe_at = now + 2 * self._pause_between_probes(now)  # should its answer never come
 
     def accepted(self, granted: float, load: int, now: float) -> None:
         """A call was answered well."""
         load = self._without_refused(granted, load)
         if granted >= self.changed_at:
             self.proven = max(self.proven, load)
+            self._weigh(self.strays.answered(granted), now)
         if load >= self.ceiling and granted >= self.refused_sent:
-            self.ceiling, self.probe_at, self.is_probing = math.inf, math.inf, False
-            self.rate = min(self.told, max(self.rate, load))
+            self.ceiling = self.probe_at = self.probe_sent = math.inf
             self.proven = max(self.proven, load)
-        if self.is_reduced and not self.is_probing and self.proven >= self.allowed()[0]:
+            self._set(max(self.rate, load), now)
+            self.climb_at = now + HOLD * self.allowed()[1]
+        if self.is_reduced and now >= self.climb_at and self.proven >= self.allowed()[0]:
             self._climb(now)
 
     def refused(self, granted: float, load: int, now: float) -> None:
         """A call was throttled. A burst of such answers to calls already on their way is one decrease."""
         load = self._without_refused(granted, load)
-        self.refusals = [pair for pair in self.refusals if pair[1] > now - 5][-31:]
-        self.refusals.append((granted, now))
+        self.refusals = [*self.refusals[1 - REFUSALS_KEPT :], (granted, now)]
         if granted < self.changed_at:
             return
-        if self.is_probing:
-            self.rate = self._lowered()
-        elif self.proven and load > self.proven:
-            self.rate, self.since = max(_LOWEST, min(self.rate, load - 1)), now
-        else:
-            basis = min(self.rate, load) if load > 1 else self.rate
-            self.rate, self.since, self.proven = max(_LOWEST, _DECREASE * basis), now, 0.0
-        self.ceiling = max(load, 1)
-        self.is_probing = False
-        self.refused_sent, self.changed_at = granted, now
-        self.probe_at = now + self._pause_between_probes(now)
+        if self.rate >= MANY and granted < self.probe_sent and self._is_stray(granted, load, now):
+            return
+        if granted < self.probe_sent:
+            is_new = 0 < self.proven < load
+            self._set(min(self.rate, load - 1) if is_new else DECREASE * (min(self.rate, load) if load > 1 else self.rate), now)
+            self.proven = self.proven if is_new else 0.0
+        self.ceiling = load
+        self.refused_sent = granted
+        self.changed_at = now
+        self.probe_at, self.probe_sent = now + self._pause_between_probes(now), math.inf
+
+    def _is_stray(self, granted: float, load: int, now: float) -> bool:
+        self._weigh(self.strays.refused(granted), now)
+        return self.strays.run < (RUN if load <= self.proven else 2)
+
+    def _weigh(self, share: float | None, now: float) -> None:
+        if share is None or self.rate < MANY:
+            return
+        rate = self.strays.judge(share, self.rate)
+        if rate > self.rate:
+            self.ceiling = self.probe_at = math.inf
+        elif rate < self.rate:
+            self.ceiling = math.floor(rate) + 1
+            self.probe_at = now + FIRST_PROBE
+            self.changed_at = now
+        self._set(rate, now)
+
+    def _set(self, rate: float, now: float) -> None:
+        rate = min(self.told, max(LOWEST, rate))
+        if rate != self.rate:
+            self.rate, self.since = rate, now
 
     def _climb(self, now: float) -> None:
-        room = self.ceiling - 1 - self.rate
-        step = min(max(1.0, self.rate * _INCREASE), room)
-        if step > 0:
-            self.rate = self._raised(self.rate, step)
-            self.since = now
-            if math.isfinite(self.ceiling):
-                self.probe_at = now + _FIRST_PROBE
-
-    def _raised(self, rate: float, step: float) -> float:
-        raised = rate * 2 if rate < 1 else math.floor(rate + step)
-        return min(self.told, raised)
-
-    def _lowered(self) -> float:
-        return max(_LOWEST, self.rate - 1 if self.rate > 1 else self.rate / 2)
+        step = max(1.0, self.rate * INCREASE)
+        target = self.rate * 2 if self.rate < 1 else math.floor(self.rate + step)
+        target = min(target, self.ceiling - 1)
+        if target > self.rate:
+            self._set(target, now)
+            self.probe_at = min(self.probe_at, now + FIRST_PROBE) if math.isfinite(self.ceiling) else math.inf
 
     def _pause_between_probes(self, now: float) -> float:
-        longest = max(10.0, 50 / self.rate)
-        return min(longest, max(_FIRST_PROBE, 0.15 * (now - self.since)))
+        longest = max(LONGEST_PROBE, 50 / self.rate)
+        return min(longest, max(FIRST_PROBE, PROBE_SHARE * (now - self.since)))
 
     def _without_refused(self, granted: float, load: int) -> int:
         unknown_then = sum(1 for sent, learned in self.refusals if granted - 1 < sent <= granted < learned)

@@ -108,6 +108,7 @@ class Spent:
     billed: Billing = "no"
     cost_micro_yuan: int | None = 0
     is_marked: bool = False
+    has_job: bool = False
 
     def pay(self, billed: Billing, cost_micro_yuan: int | None) -> None:
         """Count one billable call; `yes` outranks `unknown` outranks `no`; an unknown price makes the sum unknown."""

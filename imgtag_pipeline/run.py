@@ -24,6 +24,7 @@ from imgtag_pipeline.report import Progress, Tally
 
 LOOK_AHEAD = 8192
 WINDOWS_AHEAD = 4
+NOT_ASKED = "the run stopped before this image was asked; a re-run continues"
 
 
 class Store(Protocol):
@@ -43,6 +44,22 @@ class Store(Protocol):
 
     def take(self, keys: Sequence[str]) -> pa.RecordBatch:
         """The outcomes of these keys, in order."""
+        ...
+
+    async def clear_sent(self, keys: Sequence[str]) -> None:
+        """The calls about these cost nothing."""
+        ...
+
+    async def claim(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
+        """Those of the keys that this process may ask about."""
+        ...
+
+    async def release(self, keys: Sequence[str]) -> None:
+        """Claimed keys that are not asked about after all."""
+        ...
+
+    async def wait_for(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
+        """Wait until others are done with these keys; those that are answered now."""
         ...
 
 
@@ -84,10 +101,12 @@ class Run:
     total_rows: int | None = None
     observer: Callable[[Progress], None] | None = None
     stopped: BaseException | None = None
+    passing: dict[str, Outcome] = field(default_factory=dict)
     _pending: Pending = field(default_factory=Pending)
     _seen: Seen = field(default_factory=Seen)
     _in_flight: dict[str, list[Window]] = field(default_factory=dict)
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
+    _followers: set[asyncio.Task[None]] = field(default_factory=set)
     _sending: set[asyncio.Task[Any] | None] = field(default_factory=set)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
@@ -129,7 +148,7 @@ class Run:
         try:
             while (window := await windows.get()) is not None:
                 await window.is_complete.wait()
-                if window.unanswered and not self.keeps_rows:
+                if self.is_stopping() and window.unanswered and not self.keeps_rows:
                     break
                 yield await self._answer(window)
                 self._ahead.release()
@@ -152,6 +171,9 @@ class Run:
                     continue
                 for piece in slices(iter([rows]), self.window_rows):
                     await self._admit(await loop.run_in_executor(self._threads, self._cut, piece), windows)
+            for ended in await asyncio.gather(*self._followers, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    raise ended
         finally:
             self._pending.close()
             windows.put_nowait(None)
@@ -177,6 +199,8 @@ class Run:
             elif (wanted if is_first else known)[place] is not None:
                 if is_first:
                     window.known.add(image.key)
+            elif image.key in self.passing:
+                window.unanswered.add(image.key)
             elif self.is_stopping() or self.is_offline or not is_first:
                 self.tally.unanswered += is_first
                 window.unanswered.add(image.key)
@@ -185,12 +209,38 @@ class Run:
                 window.open += 1
                 new.append(image)
         window.settle(0)
-        self._pending.put(new)
+        await self._claim(new)
         await self._ahead.acquire()
         windows.put_nowait(window)
         while len(self._pending) > self.window_rows and not self.is_stopping():
             self._room.clear()
             await self._room.wait()
+
+    async def _claim(self, images: Sequence[Image]) -> None:
+        """Queue what nobody else is asking about; wait for the others' answers to the rest."""
+        if not images:
+            return
+        granted = await self.store.claim([image.key for image in images], retry_failed=self.retry_failed)
+        self._pending.put([image for image in images if image.key in granted])
+        others = [image for image in images if image.key not in granted]
+        if others:
+            self._followers.add(asyncio.create_task(self._follow(others), name="imgtag-follower"))
+
+    async def _follow(self, images: Sequence[Image]) -> None:
+        left = list(images)
+        try:
+            while left and not self.is_stopping():
+                keys = [image.key for image in left]
+                for key in await self.store.wait_for(keys, retry_failed=self.retry_failed):
+                    for window in self._in_flight.pop(key, []):
+                        window.known.add(key)
+                        window.settle()
+                left = [image for image in left if image.key in self._in_flight]
+                granted = await self.store.claim([image.key for image in left], retry_failed=self.retry_failed)
+                self._pending.put([image for image in left if image.key in granted])
+                left = [image for image in left if image.key not in granted]
+        finally:
+            self._give_up(left)
 
     async def _work(self) -> None:
         while images := await self._pending.take(self.batch_size):
@@ -218,7 +268,7 @@ class Run:
             return False
         self.on_sending(1)
         try:
-            await self.store.save(outcomes)
+            await self._keep(outcomes)
         finally:
             self.on_sending(-1)
         for outcome in outcomes:
@@ -232,6 +282,17 @@ class Run:
         self._tell()
         return True
 
+    async def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        """Journal what is final; a passing failure stays in this run only, and the next one asks again."""
+        if final := [outcome for outcome in outcomes if outcome.is_final]:
+            await self.store.save(final)
+        for outcome in outcomes:
+            if not outcome.is_final:
+                self.passing[outcome.key] = outcome
+                if outcome.billed == "no":
+                    await self.store.clear_sent([outcome.key])
+                await self.store.release([outcome.key])
+
     def _give_up(self, images: Sequence[Image]) -> None:
         for image in images:
             windows = self._in_flight.pop(image.key, [])
@@ -243,6 +304,7 @@ class Run:
     # --- the answers --------------------------------------------------------------------------------------------
 
     async def _answer(self, window: Window) -> Answered:
+        window.unanswered.update(image.key for image in window.images if image.key in self.passing)
         answered = [image.key for image in window.images if image.key not in window.unanswered]
         outcomes = await asyncio.get_running_loop().run_in_executor(self._threads, self.store.take, answered)
         self.tally.rows += window.rows.num_rows
@@ -255,7 +317,7 @@ class Run:
         self._tell()
         if not window.unanswered:
             return Answered(window.rows, window.urls, outcomes, window.index)
-        return _with_unanswered(window, outcomes)
+        return _with_unanswered(window, outcomes, self.passing)
 
     def _tell(self, *, is_last: bool = False) -> None:
         if self.observer is None or (self.clock.monotonic() - self._told < 0.1 and not is_last):
@@ -281,6 +343,8 @@ class Run:
             return
         self.stopped = error
         self._give_up(self._pending.close(drop=True))
+        for follower in self._followers:
+            follower.cancel()
         self._room.set()
         for worker in self._workers - self._sending - {asyncio.current_task()}:
             worker.cancel()
@@ -295,19 +359,20 @@ class Run:
         if any(not worker.done() for worker in self._workers):
             self._stop_now(Interrupted("the result was dropped before its end; every answer that had arrived is kept"))
         feeder.cancel()
-        await asyncio.gather(feeder, *self._workers, return_exceptions=True)
+        await asyncio.gather(feeder, *self._followers, *self._workers, return_exceptions=True)
         self._threads.shutdown(wait=False)
 
 
-def _with_unanswered(window: Window, outcomes: pa.RecordBatch) -> Answered:
-    """The window with a row for each image that was not asked, behind the outcomes that there are."""
+def _with_unanswered(window: Window, outcomes: pa.RecordBatch, passing: Mapping[str, Outcome]) -> Answered:
+    """The window with a row, behind its stored outcomes, for each image that failed in passing or was not asked."""
     missing = [image for image in window.images if image.key in window.unanswered]
+    failures = [passing.get(image.key) for image in missing]
     facts: dict[str, Any] = {
         "key": [image.key for image in missing],
         "url": [image.key for image in missing],
-        "status": ["skipped"] * len(missing),
-        "error_code": ["NotAsked"] * len(missing),
-        "error": ["the run stopped before this image was asked; a re-run continues"] * len(missing),
+        "status": ["skipped" if failure is None else failure.status for failure in failures],
+        "error_code": ["NotAsked" if failure is None else failure.error_code for failure in failures],
+        "error": [NOT_ASKED if failure is None else failure.error for failure in failures],
     }
     columns = [
         pa.array(facts[name], kind) if name in facts else pa.nulls(len(missing), kind)
