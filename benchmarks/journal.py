@@ -26,14 +26,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from imgtag_pipeline.checkpoint import Tuning, describe, open_store
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.frames import Kind
+from imgtag_pipeline.checkpoint.journal import Notes, Segment, SegmentReader
+from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
+from imgtag_pipeline.checkpoint.store import Tuning, describe, open_store
+from imgtag_pipeline.checkpoint.writer import Pace
 from imgtag_pipeline.clock import SystemClock
-from imgtag_pipeline.journal import Notes, Segment, SegmentReader
-from imgtag_pipeline.journal_frames import Kind
 from imgtag_pipeline.model import Outcome, Tag
-from imgtag_pipeline.store_files import Files
-from imgtag_pipeline.store_rows import outcomes_to_batch
-from imgtag_pipeline.store_writer import Pace
 
 IDENTITY = {"address": "viapi/TaggingImage"}
 NAMES = [f"tag{number:02d}" for number in range(50)]

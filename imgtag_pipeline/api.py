@@ -9,7 +9,8 @@ from typing import Any, Unpack
 
 import pyarrow as pa
 
-from imgtag_pipeline import bridge, checkpoint, providers
+from imgtag_pipeline import bridge, providers
+from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.errors import RowsFailed
 from imgtag_pipeline.options import Options, OptionWords
@@ -18,10 +19,10 @@ from imgtag_pipeline.plan import Plan
 from imgtag_pipeline.progress import Bar
 from imgtag_pipeline.providers.contract import Provider
 from imgtag_pipeline.report import RunReport
-from imgtag_pipeline.sink import attach_report, give_back
-from imgtag_pipeline.sink_files import FileSink
-from imgtag_pipeline.source import open_source
-from imgtag_pipeline.source_files import open_files
+from imgtag_pipeline.sink.files import FileSink
+from imgtag_pipeline.sink.tables import attach_report, give_back
+from imgtag_pipeline.source.files import open_files
+from imgtag_pipeline.source.tables import open_source
 from imgtag_pipeline.table import Source
 
 

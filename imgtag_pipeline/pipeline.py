@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from imgtag_pipeline import expand, pricing
 from imgtag_pipeline.breaker import Breaker
 from imgtag_pipeline.caps import Purse
-from imgtag_pipeline.checkpoint import TagStore, open_store
+from imgtag_pipeline.checkpoint.store import TagStore, open_store
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped
 from imgtag_pipeline.exchange import Talker
@@ -36,9 +36,9 @@ from imgtag_pipeline.providers.contract import Prechecking, Preparing, Provider
 from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport, Tally
 from imgtag_pipeline.retry import Caller
 from imgtag_pipeline.run import Answered, Run
-from imgtag_pipeline.source import url_column
+from imgtag_pipeline.source.tables import url_column
 from imgtag_pipeline.table import Source
-from imgtag_pipeline.transport import Transport
+from imgtag_pipeline.transport.http import Transport
 
 log = logging.getLogger("imgtag_pipeline")
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from imgtag_pipeline import schema
+from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
 from imgtag_pipeline.model import Box, Outcome, Tag
-from imgtag_pipeline.store_rows import outcomes_to_batch
 
 GOLDEN = sorted((Path(__file__).parent / "golden").iterdir())
 

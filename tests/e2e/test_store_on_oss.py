@@ -8,8 +8,8 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from imgtag_pipeline import checkpoint
 from imgtag_pipeline.api import label
+from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.emulator import EmulatorOptions, run_in_thread
 from imgtag_pipeline.emulator.faults import parse_all

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from imgtag_pipeline.checkpoint import open_store
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.frames import Kind
+from imgtag_pipeline.checkpoint.hash import digest
+from imgtag_pipeline.checkpoint.journal import Notes, Segment, SegmentReader, marks, write_jobs
+from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
+from imgtag_pipeline.checkpoint.store import open_store
 from imgtag_pipeline.clock import SystemClock
-from imgtag_pipeline.journal import Notes, Segment, SegmentReader, marks, write_jobs
-from imgtag_pipeline.journal_frames import Kind
 from imgtag_pipeline.model import Job, Outcome, Tag
-from imgtag_pipeline.store_files import Files
-from imgtag_pipeline.store_hash import digest
-from imgtag_pipeline.store_rows import outcomes_to_batch
 
 SEED = 1234
 IDENTITY = {"address": "viapi/TaggingImage"}

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from imgtag_pipeline.errors import CallError, PermanentError
-from imgtag_pipeline.guard import Address, Guard, Lookup, is_public
 from imgtag_pipeline.images import ImageReader
-from imgtag_pipeline.transport import Transport
+from imgtag_pipeline.transport.guard import Address, Guard, Lookup, is_public
+from imgtag_pipeline.transport.http import Transport
 
 INSIDE, OUTSIDE = "127.0.0.1", "127.0.0.2"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\npixels"

@@ -12,12 +12,12 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
-from imgtag_pipeline.checkpoint import Tuning, open_store
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.store import Tuning, open_store
+from imgtag_pipeline.checkpoint.writer import Pace
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.model import Outcome, Tag
-from imgtag_pipeline.store_files import Files
-from imgtag_pipeline.store_writer import Pace
 
 IDENTITY = {"address": "viapi/TaggingImage"}
 NTH = [*range(1, 101), *(pytest.param(n, marks=pytest.mark.heavy) for n in range(101, 501))]
@@ -204,10 +204,10 @@ async def test_a_read_only_store_says_so_before_any_call(tmp_path):
 
 WRITER = """
 import asyncio, sys
-from imgtag_pipeline.checkpoint import Tuning, open_store
+from imgtag_pipeline.checkpoint.store import Tuning, open_store
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.model import Outcome, Tag
-from imgtag_pipeline.store_writer import Pace
+from imgtag_pipeline.checkpoint.writer import Pace
 
 async def main(url, keys, wants_claims):
     store = open_store(url, identity={"address": "viapi/TaggingImage"}, run_id="w", clock=SystemClock(),

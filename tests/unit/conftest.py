@@ -7,9 +7,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from imgtag_pipeline.checkpoint import Tuning, open_store
-from imgtag_pipeline.store_files import Files
-from imgtag_pipeline.store_writer import Pace
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.store import Tuning, open_store
+from imgtag_pipeline.checkpoint.writer import Pace
 from imgtag_pipeline.testing import FakeClock
 
 IDENTITY = {"address": "viapi/TaggingImage", "options": {"a": 1}}

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from imgtag_pipeline import schema
-from imgtag_pipeline.checkpoint import describe, outcomes
+from imgtag_pipeline.checkpoint.store import describe, outcomes
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Box, Outcome, Tag
 

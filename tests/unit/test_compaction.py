@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from imgtag_pipeline.checkpoint import compact, describe, outcomes
+from imgtag_pipeline.checkpoint.store import compact, describe, outcomes
 from imgtag_pipeline.model import Job, Outcome, Tag
 
 IDENTITY = {"address": "viapi/TaggingImage", "options": {"a": 1}}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.frames import FORMAT, MAGIC, OVERHEAD, Kind, encode, foreign_format, scan
+from imgtag_pipeline.checkpoint.hash import digest
+from imgtag_pipeline.checkpoint.journal import Notes, Segment, SegmentReader, marks, write_jobs
+from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.journal import Notes, Segment, SegmentReader, marks, write_jobs
-from imgtag_pipeline.journal_frames import FORMAT, MAGIC, OVERHEAD, Kind, encode, foreign_format, scan
 from imgtag_pipeline.model import Box, Job, Outcome, Tag
-from imgtag_pipeline.store_files import Files
-from imgtag_pipeline.store_hash import digest
-from imgtag_pipeline.store_rows import outcomes_to_batch
 
 SEED = 7
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)

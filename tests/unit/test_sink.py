@@ -11,8 +11,8 @@ import pytest
 
 from imgtag_pipeline import expand, schema
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.sink import attach_report, give_back
-from imgtag_pipeline.source import open_source, url_column
+from imgtag_pipeline.sink.tables import attach_report, give_back
+from imgtag_pipeline.source.tables import open_source, url_column
 
 duckdb = pytest.importorskip("duckdb")
 REPORT = {"rows": 4, "failed": {"HTTP404": 1}, "yuan": None}

@@ -10,9 +10,9 @@ import pytest
 from pyarrow import parquet
 
 from imgtag_pipeline import expand, schema
-from imgtag_pipeline.sink_files import FileSink
-from imgtag_pipeline.sink_places import REPORT_FILE
-from imgtag_pipeline.source_files import open_files
+from imgtag_pipeline.sink.files import FileSink
+from imgtag_pipeline.sink.places import REPORT_FILE
+from imgtag_pipeline.source.files import open_files
 
 REPORT = {"rows": 4, "failed": {"HTTP404": 1}, "yuan": None}
 URLS = ["two.jpg", None, "none.jpg", "gone.jpg", "two.jpg"]

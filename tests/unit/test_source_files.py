@@ -10,8 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.source import url_column
-from imgtag_pipeline.source_files import open_files
+from imgtag_pipeline.source.files import open_files
+from imgtag_pipeline.source.tables import url_column
 
 
 def rows_of(source, columns=None):

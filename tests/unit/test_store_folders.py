@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imgtag_pipeline import schema
-from imgtag_pipeline.checkpoint import describe, open_store
+from imgtag_pipeline.checkpoint.store import describe, open_store
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.model import Outcome, Tag

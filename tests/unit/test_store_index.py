@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgtag_pipeline.checkpoint.cache import Cache, Spill
+from imgtag_pipeline.checkpoint.hash import DTYPE, digest, digests
+from imgtag_pipeline.checkpoint.index import EMPTY, FAILED, OK, STATUSES, Entry, Index, Level, level_of
+from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
+from imgtag_pipeline.checkpoint.shelf import Shelf
+from imgtag_pipeline.checkpoint.sources import MemoryPiece, Source
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Outcome, Tag
-from imgtag_pipeline.store_cache import Cache, Spill
-from imgtag_pipeline.store_hash import DTYPE, digest, digests
-from imgtag_pipeline.store_index import EMPTY, FAILED, OK, STATUSES, Entry, Index, Level, level_of
-from imgtag_pipeline.store_rows import outcomes_to_batch
-from imgtag_pipeline.store_shelf import Shelf
-from imgtag_pipeline.store_sources import MemoryPiece, Source
 
 KEYS = [f"k{number}" for number in range(8)]
 ROWS = st.tuples(st.sampled_from(KEYS), st.integers(0, 2), st.integers(1, 5), st.integers(1, 4))

@@ -6,10 +6,10 @@ from typing import ClassVar
 import fsspec
 import pytest
 
-from imgtag_pipeline.checkpoint import compact, describe, outcomes
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.store import compact, describe, outcomes
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome, Tag
-from imgtag_pipeline.store_files import Files
 
 
 def ok(key: str, *names: str) -> Outcome:

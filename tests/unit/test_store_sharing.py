@@ -2,7 +2,7 @@
 
 import asyncio
 
-from imgtag_pipeline.checkpoint import describe
+from imgtag_pipeline.checkpoint.store import describe
 from imgtag_pipeline.model import Outcome, Tag
 
 

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from imgtag_pipeline.errors import CallError, PermanentError, TransientError
-from imgtag_pipeline.guard import Guard
 from imgtag_pipeline.model import Reply, Request
-from imgtag_pipeline.transport import Transport
+from imgtag_pipeline.transport.guard import Guard
+from imgtag_pipeline.transport.http import Transport
 
 CANARY = "CANARYab12cd34"
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -418,7 +418,7 @@ async def test_closed_transport_says_how_to_open_it() -> None:
 
 def test_import_leaves_aiohttp_alone() -> None:
     """Whoever only imports the package does not pay for an HTTP library."""
-    code = "import sys, imgtag_pipeline.transport, imgtag_pipeline.images; sys.exit('aiohttp' in sys.modules)"
+    code = "import sys, imgtag_pipeline.transport.http, imgtag_pipeline.images; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

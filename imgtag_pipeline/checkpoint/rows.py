@@ -92,7 +92,7 @@ def _tags(lists: Sequence[Sequence[Tag]]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values)
 
 
-def _text(values: list[str | None] | list[str]) -> pa.Array:
+def _text(values: Sequence[str | None]) -> pa.Array:
     try:
         return pa.array(values, pa.string())
     except (UnicodeEncodeError, pa.ArrowException):  # half a surrogate pair in a vendor's JSON, or a number for a text

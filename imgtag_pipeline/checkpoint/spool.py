@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from imgtag_pipeline.compaction import merge
+from imgtag_pipeline.checkpoint.compaction import merge
+from imgtag_pipeline.checkpoint.desk import Desk
+from imgtag_pipeline.checkpoint.frames import Kind
+from imgtag_pipeline.checkpoint.layout import Identity
+from imgtag_pipeline.checkpoint.parts import LocalParts
+from imgtag_pipeline.checkpoint.remote import RemoteParts
+from imgtag_pipeline.checkpoint.remote_notes import RemoteNotes
+from imgtag_pipeline.checkpoint.shelf import Shelf
 from imgtag_pipeline.errors import StoreError
-from imgtag_pipeline.journal_frames import Kind
-from imgtag_pipeline.store_desk import Desk
-from imgtag_pipeline.store_layout import Identity
-from imgtag_pipeline.store_parts import LocalParts
-from imgtag_pipeline.store_remote import RemoteParts
-from imgtag_pipeline.store_remote_notes import RemoteNotes
-from imgtag_pipeline.store_shelf import Shelf
 from imgtag_pipeline.urls import unsigned_url
 
 OUTBOX: Final = "outbox"

@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from imgtag_pipeline.checkpoint.peers import Recovered
+from imgtag_pipeline.checkpoint.rows import microseconds, outcomes_to_batch
+from imgtag_pipeline.checkpoint.shelf import Known, Shelf
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
-from imgtag_pipeline.store_peers import Recovered
-from imgtag_pipeline.store_rows import microseconds, outcomes_to_batch
-from imgtag_pipeline.store_shelf import Known, Shelf
 
 _SETTLE_ROWS: Final = 50_000
 _BATCH_ROWS: Final = 512

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imgtag_pipeline.store_hash import digests
+from imgtag_pipeline.checkpoint.hash import digests
 
 Array = np.ndarray[Any, Any]
 

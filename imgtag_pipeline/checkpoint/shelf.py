@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgtag_pipeline.checkpoint.cache import Cache
+from imgtag_pipeline.checkpoint.index import ROW_BITS, STATUSES, Entry, Found, Index, level_of_rows
+from imgtag_pipeline.checkpoint.parts import PartFolder
+from imgtag_pipeline.checkpoint.rows import empty
+from imgtag_pipeline.checkpoint.sources import PartGone, PartPiece, Source, Sources
 from imgtag_pipeline.errors import StoreError
-from imgtag_pipeline.store_cache import Cache
-from imgtag_pipeline.store_index import ROW_BITS, STATUSES, Entry, Found, Index, level_of_rows
-from imgtag_pipeline.store_parts import PartFolder
-from imgtag_pipeline.store_rows import empty
-from imgtag_pipeline.store_sources import PartGone, PartPiece, Source, Sources
 
 Known = Literal["ok", "empty", "failed"]
 _INDEXED: Final = ("key", "status", "attempts", "at")

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import msgspec
 
+from imgtag_pipeline.checkpoint.frames import FORMAT, Kind, encode, scan
+from imgtag_pipeline.checkpoint.journal import Notes
+from imgtag_pipeline.checkpoint.remote import RemoteFolder
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.journal import Notes
-from imgtag_pipeline.journal_frames import FORMAT, Kind, encode, scan
-from imgtag_pipeline.store_remote import RemoteFolder
 
 SUFFIX: Final = ".open"
 HEARTBEAT: Final = timedelta(minutes=5)

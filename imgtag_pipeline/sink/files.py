@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from imgtag_pipeline.errors import ConfigError, OutputError
 from imgtag_pipeline.files import FileKind, is_local, kind_of, open_filesystem
-from imgtag_pipeline.sink_formats import GROUP_BYTES, GROUP_ROWS, Format, open_format
-from imgtag_pipeline.sink_places import REPORT_FILE, LocalPlace, Place, RemotePlace
+from imgtag_pipeline.sink.formats import GROUP_BYTES, GROUP_ROWS, Format, open_format
+from imgtag_pipeline.sink.places import REPORT_FILE, LocalPlace, Place, RemotePlace
 
 PART_BYTES: Final = 256 << 20
 

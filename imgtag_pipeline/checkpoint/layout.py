@@ -17,8 +17,8 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from imgtag_pipeline import schema
+from imgtag_pipeline.checkpoint.frames import FORMAT
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.journal_frames import FORMAT
 from imgtag_pipeline.urls import redact
 
 MANIFEST: Final = "manifest.json"

@@ -10,15 +10,15 @@ from typing import Final
 
 import pyarrow as pa
 
+from imgtag_pipeline.checkpoint.desk import Desk
+from imgtag_pipeline.checkpoint.hash import digest
+from imgtag_pipeline.checkpoint.sealer import Sealer
+from imgtag_pipeline.checkpoint.shelf import Known, Shelf
+from imgtag_pipeline.checkpoint.spool import Way
+from imgtag_pipeline.checkpoint.writer import Writer
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
-from imgtag_pipeline.store_desk import Desk
-from imgtag_pipeline.store_hash import digest
-from imgtag_pipeline.store_sealer import Sealer
-from imgtag_pipeline.store_shelf import Known, Shelf
-from imgtag_pipeline.store_spool import Way
-from imgtag_pipeline.store_writer import Writer
 
 _LOOK_EVERY: Final = 0.2
 

@@ -12,18 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgtag_pipeline.checkpoint.compaction import row_names, rows_of
+from imgtag_pipeline.checkpoint.desk import drop_answered
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.hash import digests
+from imgtag_pipeline.checkpoint.index import EMPTY, FAILED, OK
+from imgtag_pipeline.checkpoint.layout import Identity
+from imgtag_pipeline.checkpoint.open import Held, Opening, Tuning, held, notes_elsewhere
+from imgtag_pipeline.checkpoint.parts import joined
+from imgtag_pipeline.checkpoint.peers import Dead, Peers
+from imgtag_pipeline.checkpoint.shelf import Shelf
+from imgtag_pipeline.checkpoint.sources import PartGone
 from imgtag_pipeline.clock import SystemClock
-from imgtag_pipeline.compaction import row_names, rows_of
-from imgtag_pipeline.store_desk import drop_answered
-from imgtag_pipeline.store_files import Files
-from imgtag_pipeline.store_hash import digests
-from imgtag_pipeline.store_index import EMPTY, FAILED, OK
-from imgtag_pipeline.store_layout import Identity
-from imgtag_pipeline.store_open import Held, Opening, Tuning, held, notes_elsewhere
-from imgtag_pipeline.store_parts import joined
-from imgtag_pipeline.store_peers import Dead, Peers
-from imgtag_pipeline.store_shelf import Shelf
-from imgtag_pipeline.store_sources import PartGone
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

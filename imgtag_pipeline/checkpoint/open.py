@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import ConfigError, StoreError
-from imgtag_pipeline.store_desk import Desk
-from imgtag_pipeline.store_files import Files, sweep, write_whole
-from imgtag_pipeline.store_journaled import JournaledStore
-from imgtag_pipeline.store_layout import (
+from imgtag_pipeline.checkpoint.desk import Desk
+from imgtag_pipeline.checkpoint.files import Files, sweep, write_whole
+from imgtag_pipeline.checkpoint.journaled import JournaledStore
+from imgtag_pipeline.checkpoint.layout import (
     JOURNAL,
     MANIFEST,
     PARTS,
@@ -27,14 +25,16 @@ from imgtag_pipeline.store_layout import (
     problem_of,
     read_manifest,
 )
-from imgtag_pipeline.store_parts import LocalParts, PartFolder
-from imgtag_pipeline.store_remote import OBJECT_BYTES, RemoteFolder, RemoteParts, open_remote
-from imgtag_pipeline.store_remote_notes import RemoteNotes
-from imgtag_pipeline.store_rows import microseconds
-from imgtag_pipeline.store_sealer import Sealer, Worker
-from imgtag_pipeline.store_shelf import Shelf
-from imgtag_pipeline.store_spool import NOTE, OUTBOX, Way, spool_folder, spool_note
-from imgtag_pipeline.store_writer import Pace, Writer
+from imgtag_pipeline.checkpoint.parts import LocalParts, PartFolder
+from imgtag_pipeline.checkpoint.remote import OBJECT_BYTES, RemoteFolder, RemoteParts, open_remote
+from imgtag_pipeline.checkpoint.remote_notes import RemoteNotes
+from imgtag_pipeline.checkpoint.rows import microseconds
+from imgtag_pipeline.checkpoint.sealer import Sealer, Worker
+from imgtag_pipeline.checkpoint.shelf import Shelf
+from imgtag_pipeline.checkpoint.spool import NOTE, OUTBOX, Way, spool_folder, spool_note
+from imgtag_pipeline.checkpoint.writer import Pace, Writer
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.urls import unsigned_url
 
 _NO_LIMIT: Final = 1 << 40

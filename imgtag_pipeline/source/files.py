@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.files import is_there, kind_of, open_filesystem
-from imgtag_pipeline.source_csv import csv_source
-from imgtag_pipeline.source_json import json_source
-from imgtag_pipeline.source_parquet import parquet_source
+from imgtag_pipeline.source.csv_files import csv_source
+from imgtag_pipeline.source.json_files import json_source
+from imgtag_pipeline.source.parquet_files import parquet_source
 from imgtag_pipeline.table import Source
 
 _GLOB: Final = "*?["

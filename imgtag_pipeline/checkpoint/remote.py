@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from imgtag_pipeline.checkpoint.files import TEMPORARY, Files
+from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.store_files import TEMPORARY, Files
-from imgtag_pipeline.store_layout import PART_SUFFIX
 from imgtag_pipeline.urls import redact, unsigned_url
 
 OBJECT_BYTES: Final = 8 << 20

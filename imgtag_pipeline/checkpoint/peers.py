@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from imgtag_pipeline.journal import SUFFIX, Notes, SegmentReader
-from imgtag_pipeline.store_files import Files
-from imgtag_pipeline.store_layout import token_of
-from imgtag_pipeline.store_shelf import Shelf
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.journal import SUFFIX, Notes, SegmentReader
+from imgtag_pipeline.checkpoint.layout import token_of
+from imgtag_pipeline.checkpoint.shelf import Shelf
 
 _PREFIX_OF_HIDDEN: Final = "."
 

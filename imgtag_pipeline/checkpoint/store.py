@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from imgtag_pipeline.checkpoint.layout import Identity
+from imgtag_pipeline.checkpoint.memory import MemoryStore
+from imgtag_pipeline.checkpoint.open import Opening, Tuning, open_at
+from imgtag_pipeline.checkpoint.shelf import Known
+from imgtag_pipeline.checkpoint.status import StoreSummary, describe, outcomes
+from imgtag_pipeline.checkpoint.upkeep import Compacted, compact
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.model import Job, Outcome
-from imgtag_pipeline.store_layout import Identity
-from imgtag_pipeline.store_memory import MemoryStore
-from imgtag_pipeline.store_open import Opening, Tuning, open_at
-from imgtag_pipeline.store_shelf import Known
-from imgtag_pipeline.store_status import StoreSummary, describe, outcomes
-from imgtag_pipeline.store_upkeep import Compacted, compact
 
 __all__ = ["Compacted", "StoreSummary", "TagStore", "Tuning", "compact", "describe", "open_store", "outcomes"]
 

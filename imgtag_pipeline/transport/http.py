@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import quote, urljoin
 
 from imgtag_pipeline.errors import Billing, CallError, PermanentError, TransientError
-from imgtag_pipeline.guard import AddressNotPublic, Guard, GuardedResolver
-from imgtag_pipeline.inflate import BadEncoding, Body, TooLarge
 from imgtag_pipeline.model import Pairs, Reply, Request
+from imgtag_pipeline.transport.guard import AddressNotPublic, Guard, GuardedResolver
+from imgtag_pipeline.transport.inflate import BadEncoding, Body, TooLarge
 from imgtag_pipeline.urls import ascii_url
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import msgspec
 import pyarrow as pa
 
 from imgtag_pipeline import schema
+from imgtag_pipeline.checkpoint.files import TEMPORARY, Files, lock, write_all
+from imgtag_pipeline.checkpoint.frames import FORMAT, Frame, Kind, encode, foreign_format, scan
+from imgtag_pipeline.checkpoint.hash import HASH_BYTES, digest
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.journal_frames import FORMAT, Frame, Kind, encode, foreign_format, scan
 from imgtag_pipeline.model import Job
-from imgtag_pipeline.store_files import TEMPORARY, Files, lock, write_all
-from imgtag_pipeline.store_hash import HASH_BYTES, digest
 
 SUFFIX: Final = ".journal"
 _MARKS: Final = pa.schema([("key", pa.string()), ("at", pa.int64())])

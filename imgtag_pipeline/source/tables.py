@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.source_text import text_array, text_values
+from imgtag_pipeline.source.text import text_array, text_values
 from imgtag_pipeline.table import BATCH_ROWS, ROW, Reading, Source, no_column
 
 __all__ = ["Source", "open_source", "url_column"]

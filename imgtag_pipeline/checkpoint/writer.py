@@ -15,9 +15,9 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
+from imgtag_pipeline.checkpoint.desk import Desk, Group
+from imgtag_pipeline.checkpoint.sealer import Worker
 from imgtag_pipeline.errors import ImgtagError, StoreError
-from imgtag_pipeline.store_desk import Desk, Group
-from imgtag_pipeline.store_sealer import Worker
 
 _GROUP_ITEMS: Final = 4096
 

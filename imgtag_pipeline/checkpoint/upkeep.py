@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from imgtag_pipeline.checkpoint.compaction import merge, small_groups
+from imgtag_pipeline.checkpoint.layout import Identity, new_token
+from imgtag_pipeline.checkpoint.open import Held, Opening, Tuning, held, open_at
+from imgtag_pipeline.checkpoint.remote import OBJECT_BYTES, RemoteParts
 from imgtag_pipeline.clock import Clock, SystemClock
-from imgtag_pipeline.compaction import merge, small_groups
-from imgtag_pipeline.store_layout import Identity, new_token
-from imgtag_pipeline.store_open import Held, Opening, Tuning, held, open_at
-from imgtag_pipeline.store_remote import OBJECT_BYTES, RemoteParts
 
 LOCAL_BYTES: Final = 32 << 20
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from imgtag_pipeline.checkpoint.files import lock
 from imgtag_pipeline.errors import StoreError
-from imgtag_pipeline.store_files import lock
 
 LOCK_NAME: Final = "claims.lock"
 _PATIENCE: Final = 30.0  # a holder keeps the lock for milliseconds; one that was stopped in the middle must not stop us

@@ -15,18 +15,18 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from imgtag_pipeline.checkpoint.claims import claims_lock
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.frames import Kind
+from imgtag_pipeline.checkpoint.hash import digest
+from imgtag_pipeline.checkpoint.index import Index
+from imgtag_pipeline.checkpoint.journal import SUFFIX, Notes, Segment, marks, write_jobs
+from imgtag_pipeline.checkpoint.peers import Dead, Peers
+from imgtag_pipeline.checkpoint.rows import microseconds, outcomes_to_batch
+from imgtag_pipeline.checkpoint.sealer import Sealer, Task
+from imgtag_pipeline.checkpoint.shelf import Shelf
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.journal import SUFFIX, Notes, Segment, marks, write_jobs
-from imgtag_pipeline.journal_frames import Kind
 from imgtag_pipeline.model import Job, Outcome
-from imgtag_pipeline.store_claims import claims_lock
-from imgtag_pipeline.store_files import Files
-from imgtag_pipeline.store_hash import digest
-from imgtag_pipeline.store_index import Index
-from imgtag_pipeline.store_peers import Dead, Peers
-from imgtag_pipeline.store_rows import microseconds, outcomes_to_batch
-from imgtag_pipeline.store_sealer import Sealer, Task
-from imgtag_pipeline.store_shelf import Shelf
 
 _FRAME_ROWS: Final = 4096
 

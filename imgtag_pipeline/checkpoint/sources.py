@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from imgtag_pipeline import schema
+from imgtag_pipeline.checkpoint.cache import Cache
+from imgtag_pipeline.checkpoint.index import ROW_BITS, Array
+from imgtag_pipeline.checkpoint.rows import concat, empty
 from imgtag_pipeline.errors import StoreError
-from imgtag_pipeline.store_cache import Cache
-from imgtag_pipeline.store_index import ROW_BITS, Array
-from imgtag_pipeline.store_rows import concat, empty
 
 _ROW_MASK: Final = (1 << ROW_BITS) - 1
 _FAN: Final = 16

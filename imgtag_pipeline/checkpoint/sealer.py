@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
-from imgtag_pipeline.store_layout import PART_SUFFIX
-from imgtag_pipeline.store_parts import PartFolder, joined, split_parts
-from imgtag_pipeline.store_shelf import Shelf
+from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
+from imgtag_pipeline.checkpoint.parts import PartFolder, joined, split_parts
+from imgtag_pipeline.checkpoint.shelf import Shelf
 
 
 class Sealable(Protocol):

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from imgtag_pipeline.store_cache import Cache
-from imgtag_pipeline.store_hash import digests
-from imgtag_pipeline.store_layout import PART_SUFFIX
-from imgtag_pipeline.store_parts import PartFolder, split_parts
-from imgtag_pipeline.store_sources import PartGone, PartPiece
+from imgtag_pipeline.checkpoint.cache import Cache
+from imgtag_pipeline.checkpoint.hash import digests
+from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
+from imgtag_pipeline.checkpoint.parts import PartFolder, split_parts
+from imgtag_pipeline.checkpoint.sources import PartGone, PartPiece
 
 
 def small_groups(sizes: dict[str, int], *, target: int) -> list[list[str]]:
