@@ -17,68 +17,77 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from imgtag_pipeline import accessor, api
-from imgtag_pipeline.emulator import EmulatorOptions, run_in_thread
+from imgtag_pipeline.emulator import EmulatorOptions, credentials, run_in_thread
 from imgtag_pipeline.providers import Keys, Viapi
 from imgtag_pipeline.samples import write_samples
 
 Say = Callable[[str], None]
 
 PROVIDER: Final = "viapi/TaggingImage"
-EMULATOR_KEYS: Final = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "emulator", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "emulator"}
+QPS: Final = 5.0
 ANSWERS_BEFORE_THE_CRASH: Final = 5
 PATIENCE: Final = 30.0
 SHOWN: Final = ["picture", "rank", "tag", "confidence", "kind", "status", "error_code"]
+SHOWN_HERE: Final = ("sunset.jpg", "portrait.jpg", "chess.png", "night.jpg", "torn.jpg")
+SHOWN_THERE: Final = ("sunset.jpg", "lemons.jpg", "snow.webp", "torn.jpg")
+SHOWN_TAGS: Final = 6
 
 
 def run_demo(folder: Path | None, say: Say) -> None:
     """Draw pictures, label them here and through a signed API, crash, resume, and show the tables and the bill."""
     folder = Path(tempfile.mkdtemp(prefix="imgtag-demo-")) if folder is None else folder
+    began = time.monotonic()
     pictures = write_samples(folder / "pictures")
-    say(f"{len(pictures)} sample pictures in {folder / 'pictures'} (one torn, one a web page in disguise)\n")
+    say(f"{len(pictures)} pictures drawn in {folder / 'pictures'}; one is torn, one is a web page in disguise.\n")
     _label_here(pictures, say)
-    options = EmulatorOptions(qps=5.0, latency=0.3, images=folder / "pictures")
-    with run_in_thread(options) as cloud:
+    with run_in_thread(EmulatorOptions(qps=QPS, latency=0.3, images=folder / "pictures")) as cloud:
         _label_there(folder, pictures, cloud, say)
+    say(f"All this took {time.monotonic() - began:.0f} seconds and no money.")
 
 
 def _label_here(pictures: Sequence[Path], say: Say) -> None:
-    _title(say, 'On this machine: df.imgtag.label(col="url", top_k=4)')
+    _title(say, '1. On this machine, from the pixels: df.imgtag.label(col="url", top_k=3)')
     frame = pd.DataFrame({"url": [str(path) for path in pictures]})
-    table = accessor.FrameAccessor(frame).label(col="url", top_k=4, progress=False)
-    _show(say, table, rows=16)
+    table = accessor.FrameAccessor(frame).label(col="url", top_k=3, progress=False)
+    _show_long(say, table, SHOWN_HERE)
 
 
 def _label_there(folder: Path, pictures: Sequence[Path], cloud: Any, say: Say) -> None:
     source, out, store = folder / "pictures.parquet", folder / "tags.parquet", folder / "store"
     urls = [f"{cloud.url}/_emulator/images/{path.name}" for path in pictures]
     pd.DataFrame({"url": [*urls, urls[0], None]}).to_parquet(source, index=False)
-    command = ["label", str(source), "--provider", PROVIDER, "--endpoint", cloud.url, "--checkpoint", str(store)]
-    command += ["--out", str(out), "--max-failed", "4"]
-
-    _title(say, f"Through the signed API of a cloud on this machine ({cloud.url}), {options_line(cloud)}")
     provider = Viapi(action="TaggingImage", endpoint=cloud.url, credentials=Keys("emulator", "emulator"))
-    say(str(api.plan(str(source), provider=provider, checkpoint=str(store))))
-    say(f"\n$ imgtag {shlex.join(command)}")
+
+    _title(
+        say, f"2. Through a signed cloud API, here a loopback cloud with a quota of {QPS:g} calls a second: the plan"
+    )
+    say(str(api.plan(str(source), provider=provider, checkpoint=str(store), qps=QPS)) + "\n")
+
+    _title(say, "3. The run, killed half way, and the same command again")
+    command = ["label", str(source), "--provider", PROVIDER, "--endpoint", cloud.url, "--qps", f"{QPS:g}"]
+    command += ["--checkpoint", str(store), "--out", str(out), "--max-failed", "4"]
+    say(_wrapped(command))
     _crash(command, cloud)
-    say(f"... killed with kill -9 after {cloud.ledger.billed} answers. The same command again:\n")
-    finished = _imgtag([*command, "--json", "--quiet"])
-    report = json.loads(finished.stdout)
+    answered = sum(cloud.ledger.answered_by_image.values())
+    say(f"... kill -9 after {answered} answers; no {out.name} yet, the tag store has what arrived. Again:\n")
+    report = json.loads(_imgtag([*command, "--json", "--quiet"]).stdout)
     _say_report(say, report)
     twice = [image for image, count in cloud.ledger.answered_by_image.items() if count > 1]
-    say(f"\nThe cloud's own ledger: {cloud.ledger.billed} calls billed, {len(twice)} images answered twice.\n")
+    say(f"{'the cloud says':<16} {cloud.ledger.billed} calls billed in both runs, {len(twice)} images answered twice\n")
 
-    _title(say, f"{out.name}: the long table")
-    long = pq.read_table(out).to_pandas()
-    _show(say, long, rows=12)
-    _title(say, 'The same answers as columns: shape="wide", no call is made')
+    _title(say, f"4. {out.name}, the long table: a row per tag, and a row for each failure")
+    _show_long(say, pq.read_table(out).to_pandas(), SHOWN_THERE)
+    _title(say, '5. The same answers as columns, shape="wide": no call is made, the tag store knows them all')
     wide = api.label(pd.read_parquet(source), provider=provider, checkpoint=str(store), shape="wide", progress=False)
     _show_wide(say, wide)
-    say(f"Parquet: {out}\nTag store: {store}   (imgtag status {store})")
+    say(f"Parquet    {out}\nTag store  {store}   (see: imgtag status {shlex.quote(str(store))})")
 
 
-def options_line(cloud: Any) -> str:
-    """The cloud's limits in words."""
-    return f"{cloud.options.qps:g} calls a second"
+def _wrapped(command: Sequence[str]) -> str:
+    """The command as a person types it, an option per line."""
+    lines = [f"$ imgtag {shlex.join(command[:2])}"]
+    lines += [f"      {name} {shlex.quote(value)}" for name, value in zip(command[2::2], command[3::2], strict=True)]
+    return " \\\n".join(lines)
 
 
 def _crash(command: Sequence[str], cloud: Any) -> None:
@@ -103,39 +112,53 @@ def _imgtag(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _environment() -> Mapping[str, str]:
-    return {**os.environ, **EMULATOR_KEYS}
+    return {**os.environ, **credentials()}
 
 
 def _say_report(say: Say, report: Mapping[str, Any]) -> None:
+    failed = ", ".join(f"{count} {code}" for code, count in report["failed"].items())
     rows = [
-        ("rows", f"{report['rows']}, {report['images']} distinct images"),
-        ("already known", f"{report['known']} (answered before the crash, not asked again)"),
-        ("calls", f"{report['calls']} in {report['elapsed']:.1f} s, {report['quota_used_percent']:.0f} % of the quota"),
-        ("failed", ", ".join(f"{count} {code}" for code, count in report["failed"].items()) or "none"),
+        ("rows", f"{report['rows']} ({report['images']} distinct images, {report['skipped']} row without one)"),
+        ("already known", f"{report['known']}, from before the crash; not asked again"),
+        ("calls", f"{report['calls']} in {report['elapsed']:.1f} s"),
+        ("tags for", f"{report['ok']} images"),
+        ("failed", failed or "none"),
         ("would have cost", f"{report['yuan']:.4f} yuan"),
-        ("possibly billed", f"{report['possibly_billed_count']} images were in flight at the crash"),
     ]
+    if count := report["possibly_billed_count"]:
+        rows.append(
+            ("possibly billed", f"{count} in flight at the crash: sent, and the answer was lost with the process")
+        )
     for name, words in rows:
         say(f"{name:<16} {words}")
 
 
 def _title(say: Say, text: str) -> None:
-    say(f"{text}\n{'-' * min(len(text), 100)}")
+    say(f"{text}\n{'-' * len(text)}")
 
 
-def _show(say: Say, table: pd.DataFrame, *, rows: int) -> None:
-    shown = table.assign(picture=table["url"].fillna("(no url)").map(lambda url: Path(str(url)).name))
-    shown = shown[SHOWN].head(rows)
-    with pd.option_context("display.unicode.east_asian_width", True, "display.width", 120):
-        say(shown.to_string(index=False, na_rep="", float_format="{:.2f}".format))
-    if len(table) > rows:
-        say(f"... {len(table) - rows} more rows")
-    say("")
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(picture=table["url"].fillna("(no url)").map(lambda url: Path(str(url)).name))
+
+
+def _show_long(say: Say, table: pd.DataFrame, pictures: Sequence[str]) -> None:
+    named = _named(table)
+    shown = named[named["picture"].isin(pictures)]
+    shown = shown[~shown.duplicated(["picture", "rank"])][SHOWN]
+    shown = shown.assign(rank=shown["rank"].map("{:.0f}".format, na_action="ignore"))
+    _print(say, shown)
+    say(f"... {len(table) - len(shown)} more rows\n")
 
 
 def _show_wide(say: Say, table: pd.DataFrame) -> None:
-    tags = [name for name in table.columns if name.startswith("tag_")][:5]
-    shown = table.assign(picture=table["url"].fillna("(no url)").map(lambda url: Path(str(url)).name))
+    """The columns that tell the pictures apart best: those seen in about half of them."""
+    tags = [name for name in table.columns if name.startswith("tag_")]
+    share = (table[tags] > 0).sum() / table[tags].notna().sum()
+    telling = sorted(tags, key=lambda name: abs(share[name] - 0.5))[:SHOWN_TAGS]
+    _print(say, _named(table)[["picture", *telling, "status"]])
+    say(f"... {len(tags) - len(telling)} more tags\n")
+
+
+def _print(say: Say, table: pd.DataFrame) -> None:
     with pd.option_context("display.unicode.east_asian_width", True, "display.width", 120):
-        say(shown[["picture", *tags, "status"]].to_string(index=False, na_rep="", float_format="{:.2f}".format))
-    say("")
+        say(table.to_string(index=False, na_rep="", float_format="{:.2f}".format))

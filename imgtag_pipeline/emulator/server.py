@@ -88,6 +88,12 @@ class Emulator:
         self._windows.clear()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._route(http)
+        except ConnectionResetError:  # the client went away: its own affair, and nobody is left to tell
+            return drop(http)
+
+    async def _route(self, http: web.BaseRequest) -> web.StreamResponse:
         arrived = self.clock.monotonic()
         request = await _received(http, arrived, self.options.max_body_bytes)
         if request.path.startswith(CONTROL):
