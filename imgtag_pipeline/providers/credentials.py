@@ -167,6 +167,11 @@ class Fetched:
         assert self._keys is not None
         return self._keys
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether keys have been fetched already."""
+        return self._keys is not None
+
     def refresh(self) -> bool:
         """Fetch now; True when other keys came. Blocks: call it in a thread."""
         with self._lock:
@@ -234,21 +239,23 @@ class AlibabaDefault:
 
     def keys(self) -> Keys:
         """Keys from wherever they are; the source is chosen at the first question."""
-        if self._source is None:
-            self._source = self._choose()
-        return self._source.keys()
+        return self._chosen().keys()
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether `keys` can tell without asking a chain, which may look into the network."""
+        source = self._chosen()
+        return isinstance(source, Environment) or source.is_at_hand
 
     def refresh(self) -> bool:
         """Ask the source again; True when it has other keys now."""
-        if self._source is None:
-            self._source = self._choose()
-        return self._source.refresh()
+        return self._chosen().refresh()
 
-    def _choose(self) -> Environment | AlibabaChain:
-        is_chained = importlib.util.find_spec(_CHAIN) is not None
-        if is_chained and not has_env(self.family):
-            return AlibabaChain()
-        return Environment(self.family)
+    def _chosen(self) -> Environment | AlibabaChain:
+        if self._source is None:
+            is_chained = importlib.util.find_spec(_CHAIN) is not None and not has_env(self.family)
+            self._source = AlibabaChain() if is_chained else Environment(self.family)
+        return self._source
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AlibabaDefault) and other.family == self.family

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from imgtag_pipeline.errors import CallError, ConfigError, PermanentError
+from imgtag_pipeline.errors import CallError, PermanentError
 from imgtag_pipeline.model import Answer, Call, Image, Moment, Pairs, Quota, Reply, Request, Result, Step, Tag, ask
 from imgtag_pipeline.providers import options
+from imgtag_pipeline.providers.account import account_of
 from imgtag_pipeline.providers.codes import error_of, malformed, said
 from imgtag_pipeline.providers.credentials import Credentials
 from imgtag_pipeline.providers.decode import Malformed, decode, number, text
@@ -59,12 +60,8 @@ class Service:
 
     def quota(self) -> Quota:
         """Per account, region or host, and call."""
-        try:
-            account = self.credentials.keys().account
-        except ConfigError:
-            account = "unknown"  # a plan needs no keys
         where = self.place.region or urlsplit(self.place.endpoint or "//any").netloc
-        return Quota(f"{self.name}:{where}:{account}", self.qps)
+        return Quota(f"{self.name}:{where}:{account_of(self.credentials)}", self.qps)
 
 
 def check_options(endpoint: str | None, region: str | None, signature: str, qps: float | None) -> str | None:

@@ -12,6 +12,7 @@ import msgspec
 from imgtag_pipeline.errors import ConfigError, ThrottledError
 from imgtag_pipeline.model import Moment, Price, Quota, Reply, Request, Tag
 from imgtag_pipeline.providers import options
+from imgtag_pipeline.providers.account import account_of
 from imgtag_pipeline.providers.codes import error_of, malformed, said
 from imgtag_pipeline.providers.credentials import Credentials, Keys
 from imgtag_pipeline.providers.decode import Malformed, decode, whole
@@ -57,11 +58,7 @@ def keys_of(credentials: Credentials) -> Keys:
 
 def quota(name: str, credentials: Credentials, qps: float | None) -> Quota:
     """Per account."""
-    try:
-        account = credentials.keys().account
-    except ConfigError:
-        account = "unknown"  # a plan needs no keys
-    return Quota(f"{name}:{account}", qps or QPS)
+    return Quota(f"{name}:{account_of(credentials)}", qps or QPS)
 
 
 def sign(request: Request, moment: Moment, credentials: Credentials, bucket: str) -> Request:

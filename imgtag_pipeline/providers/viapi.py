@@ -38,6 +38,7 @@ from imgtag_pipeline.providers import (
     viapi_signing,
     viapi_upload,
 )
+from imgtag_pipeline.providers.account import account_of
 from imgtag_pipeline.providers.codes import said
 from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
 from imgtag_pipeline.providers.decode import decode
@@ -288,13 +289,7 @@ class Viapi:
         return self.endpoint or f"https://imagerecog.{self.region}.aliyuncs.com"
 
     def _quota_key(self, action: str) -> str:
-        return f"viapi:{action}:{self.region}:{self._account()}"
-
-    def _account(self) -> str:
-        try:
-            return self.credentials.keys().account
-        except ConfigError:
-            return "unknown"  # a plan needs no keys; `prepare` says what is missing before the first call
+        return f"viapi:{action}:{self.region}:{account_of(self.credentials)}"
 
     def sign(self, request: Request, moment: Moment) -> Request:
         """The request with its signature, RPC in the query or ACS3 in the headers."""
