@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from imgtag_pipeline import expand, pricing
 from imgtag_pipeline.breaker import Breaker
@@ -36,6 +35,7 @@ from imgtag_pipeline.providers.contract import Prechecking, Preparing, Provider
 from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport, Tally
 from imgtag_pipeline.retry import Caller
 from imgtag_pipeline.run import Answered, Run
+from imgtag_pipeline.shaping import Shaper
 from imgtag_pipeline.source.tables import url_column
 from imgtag_pipeline.table import Source
 from imgtag_pipeline.transport.http import Transport
@@ -80,7 +80,7 @@ class Pipeline:
             raise ConfigError(
                 f"the price of {self.provider.address} is not published, so budget= cannot be kept; give price= too"
             )
-        if options.shape == "wide" and options.vocabulary is None and self.source.is_lazy:
+        if self.shaper.is_open and self.source.is_lazy:
             raise ConfigError(
                 "a wide stream needs its columns before the first row: give vocabulary=, or pass a table, not a reader"
             )
@@ -100,13 +100,17 @@ class Pipeline:
         return self.provider.price if self.options.price is None else pricing.flat(self.options.price)
 
     @property
+    def shaper(self) -> Shaper:
+        """How the answers are shown."""
+        options = self.options
+        view = expand.View(options.min_confidence, options.top_k)
+        drops_failed = options.errors == "drop"
+        return Shaper(options.shape, self.provider.address, self._kept(), view, options.vocabulary, drops_failed)
+
+    @property
     def schema(self) -> pa.Schema:
         """The schema of the batches; of a wide table without vocabulary, the schema without tag columns."""
-        if self.options.shape == "long":
-            return expand.long_schema(self._kept())
-        if self.options.shape == "nested":
-            return expand.nested_schema(self._kept())
-        return expand.wide_schema(self._kept(), self.options.vocabulary or ())
+        return self.shaper.schema
 
     def stop(self, error: BaseException | None = None) -> None:
         """Stop sending, from any thread; a second time, give up the calls in flight as well."""
@@ -148,29 +152,32 @@ class Pipeline:
         async with AsyncExitStack() as stack:
             stages = await _Stages.open(self, stack)
             try:
-                if self.options.shape == "wide" and self.options.vocabulary is None:
-                    async for batch in self._wide_in_two_passes(stages):
+                shown = self._in_two_passes(stages) if self.shaper.is_open else self._in_one_pass(stages)
+                async with contextlib.aclosing(shown) as batches:
+                    async for batch in batches:
                         yield batch
-                else:
-                    async with contextlib.aclosing(self._answered(stages)) as answered:
-                        async for window in answered:
-                            yield self._shaped(window, self.options.vocabulary or ())
             finally:
                 self.stopped = stages.run.stopped
                 await stages.close()
                 self.report = self._reported(stages)
 
-    async def _wide_in_two_passes(self, stages: _Stages) -> AsyncGenerator[pa.RecordBatch, None]:
-        counts: Counter[str] = Counter()
-        view = self._view()
+    async def _in_one_pass(self, stages: _Stages) -> AsyncGenerator[pa.RecordBatch, None]:
+        shaper = self.shaper
         async with contextlib.aclosing(self._answered(stages)) as answered:
             async for window in answered:
-                counts += expand.tag_counts(window.outcomes, view)
+                yield shaper.batch(window)
+
+    async def _in_two_passes(self, stages: _Stages) -> AsyncGenerator[pa.RecordBatch, None]:
+        """First ask and count the tags, then show the same rows from the store with a column for each."""
+        shaper = self.shaper
+        counts: Counter[str] = Counter()
+        async with contextlib.aclosing(self._answered(stages)) as answered:
+            async for window in answered:
+                counts += expand.tag_counts(window.outcomes, shaper.view)
         vocabulary = expand.in_order(counts)
-        second = stages.second_look()
-        async with contextlib.aclosing(second.answered(self._rows())) as again:
+        async with contextlib.aclosing(stages.second_look().answered(self._rows())) as again:
             async for window in again:
-                yield self._shaped(window, vocabulary)
+                yield shaper.batch(window, vocabulary)
 
     async def _answered(self, stages: _Stages) -> AsyncGenerator[Answered, None]:
         with self._lock:
@@ -183,22 +190,6 @@ class Pipeline:
     def _rows(self) -> Iterator[pa.RecordBatch]:
         columns = [*self._kept().names, self.column, *([self.options.key] if self.options.key else [])]
         return self.source.batches(columns)
-
-    def _view(self) -> expand.View:
-        return expand.View(self.options.min_confidence, self.options.top_k)
-
-    def _shaped(self, window: Answered, vocabulary: Sequence[str]) -> pa.RecordBatch:
-        rows, urls, index = window.rows, window.urls, window.index
-        if self.options.errors == "drop":
-            status = pc.fill_null(window.outcomes.column("status").take(index), "skipped")
-            wanted = pc.not_equal(status, "failed")
-            rows, urls, index = rows.filter(wanted), urls.filter(wanted), index.filter(wanted)
-        view = self._view()
-        if self.options.shape == "long":
-            return expand.long(rows, urls, window.outcomes, index, provider=self.provider.address, view=view)
-        if self.options.shape == "nested":
-            return expand.nested(rows, window.outcomes, index, view=view)
-        return expand.wide(rows, window.outcomes, index, vocabulary=vocabulary, view=view)
 
     def references(self, rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array | None]:
         """The image references of these rows, and their keys where the caller named a column."""
