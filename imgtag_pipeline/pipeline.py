@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,33 +17,19 @@ from typing import Any
 import pyarrow as pa
 
 from imgtag_pipeline import expand, pricing
-from imgtag_pipeline.breaker import Breaker
-from imgtag_pipeline.caps import Purse
-from imgtag_pipeline.checkpoint.store import TagStore, open_store
+from imgtag_pipeline.checkpoint.store import open_store
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped
-from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.files import open_filesystem
-from imgtag_pipeline.images import ImageReader
-from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
 from imgtag_pipeline.plan import Basis, Plan, make_plan
-from imgtag_pipeline.providers.contract import Prechecking, Preparing, Provider
-from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport, Tally
-from imgtag_pipeline.retry import Caller
+from imgtag_pipeline.providers.contract import Prechecking, Provider
+from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport
 from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.shaping import Shaper
 from imgtag_pipeline.source.tables import url_column
 from imgtag_pipeline.table import Source
-from imgtag_pipeline.transport.http import Transport
-
-log = logging.getLogger("imgtag_pipeline")
-
-COMPUTE_THREADS = 2
-MOST_WINDOW = 1024
-LEAST_WINDOW = 64
-WINDOW_SECONDS = 30
 
 
 @dataclass(slots=True, eq=False)
@@ -150,7 +134,7 @@ class Pipeline:
     async def batches(self) -> AsyncGenerator[pa.RecordBatch, None]:
         """The shaped batches in order. What ended the run early is in `stopped` afterwards, not raised."""
         async with AsyncExitStack() as stack:
-            stages = await _Stages.open(self, stack)
+            stages = await Stages.open(self._order(), stack)
             try:
                 shown = self._in_two_passes(stages) if self.shaper.is_open else self._in_one_pass(stages)
                 async with contextlib.aclosing(shown) as batches:
@@ -161,13 +145,13 @@ class Pipeline:
                 await stages.close()
                 self.report = self._reported(stages)
 
-    async def _in_one_pass(self, stages: _Stages) -> AsyncGenerator[pa.RecordBatch, None]:
+    async def _in_one_pass(self, stages: Stages) -> AsyncGenerator[pa.RecordBatch, None]:
         shaper = self.shaper
         async with contextlib.aclosing(self._answered(stages)) as answered:
             async for window in answered:
                 yield shaper.batch(window)
 
-    async def _in_two_passes(self, stages: _Stages) -> AsyncGenerator[pa.RecordBatch, None]:
+    async def _in_two_passes(self, stages: Stages) -> AsyncGenerator[pa.RecordBatch, None]:
         """First ask and count the tags, then show the same rows from the store with a column for each."""
         shaper = self.shaper
         counts: Counter[str] = Counter()
@@ -179,13 +163,27 @@ class Pipeline:
             async for window in again:
                 yield shaper.batch(window, vocabulary)
 
-    async def _answered(self, stages: _Stages) -> AsyncGenerator[Answered, None]:
+    async def _answered(self, stages: Stages) -> AsyncGenerator[Answered, None]:
         with self._lock:
             self._run = stages.run
             stages.run.stopped = self.stopped
         async with contextlib.aclosing(stages.run.answered(self._rows())) as answered:
             async for window in answered:
                 yield window
+
+    def _order(self) -> Order:
+        return Order(
+            options=self.options,
+            provider=self.provider,
+            price=self.price,
+            run_id=self.run_id,
+            clock=self.clock,
+            references=self.references,
+            strip=self.strip,
+            keeps_rows=self.keeps_rows,
+            total_rows=self.source.rows,
+            observer=self.observer,
+        )
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
         columns = [*self._kept().names, self.column, *([self.options.key] if self.options.key else [])]
@@ -214,7 +212,7 @@ class Pipeline:
             )
         return error
 
-    def _reported(self, stages: _Stages) -> RunReport:
+    def _reported(self, stages: Stages) -> RunReport:
         tally, store = stages.tally, stages.store
         unknown = [*store.possibly_billed, *tally.unknown_keys]
         cost = tally.cost_micro_yuan
@@ -244,121 +242,6 @@ class Pipeline:
             stopped=None if self.stopped is None else f"{type(self.stopped).__name__}: {self.stopped}",
             exit_code=_exit_code(self.stopped),
         )
-
-
-@dataclass(slots=True, eq=False)
-class _Stages:
-    """The stages of one run, opened together and closed together."""
-
-    pipeline: Pipeline
-    store: TagStore
-    limiter: Limiter
-    run: Run
-    tally: Tally
-    began: float
-    started: datetime
-
-    @classmethod
-    async def open(cls, pipeline: Pipeline, stack: AsyncExitStack) -> _Stages:
-        options, provider, clock = pipeline.options, pipeline.provider, pipeline.clock
-        began, started = clock.monotonic(), clock.now()
-        concurrency = options.concurrency or provider.concurrency
-        if isinstance(provider, Preparing):
-            await asyncio.to_thread(provider.prepare)
-        store = await asyncio.to_thread(
-            open_store,
-            options.checkpoint,
-            identity=provider.identity(),
-            run_id=pipeline.run_id,
-            clock=clock,
-            storage_options=options.storage_options,
-        )
-        stack.push_async_callback(store.close)
-        limiter = Limiter(clock=clock, redis_url=options.redis_url)
-        stack.push_async_callback(limiter.aclose)
-        transport = await stack.enter_async_context(
-            Transport(connections=max(concurrency, 16), public_only=options.public_only)
-        )
-        threads = stack.enter_context(ThreadPoolExecutor(COMPUTE_THREADS, "imgtag-compute"))
-        reader = ImageReader(transport.download, storage_options=options.storage_options)
-        tally = Tally()
-        budget = None if options.budget is None else round(options.budget * pricing.MICRO)
-        caller = Caller(
-            provider=provider,
-            send=transport.send,
-            fetch=reader.read,
-            pacer=limiter,
-            purse=Purse(pipeline.price, options.max_calls, budget),
-            mark_sent=store.mark_sent,
-            clock=clock,
-            policy=options.policy,
-            tally=tally,
-            is_stopping=lambda: run.is_stopping(),
-            on_sending=lambda change: run.on_sending(change),
-            refresh=_refresher(provider),
-            qps=options.qps,
-            share_of=provider.quota.key,
-        )
-        talker = Talker(provider, caller.call, caller.read, store.save_job, threads, clock)
-        run = Run(
-            store=store,
-            talker=talker,
-            tally=tally,
-            clock=clock,
-            key_of=provider.key,
-            references=pipeline.references,
-            strip=pipeline.strip,
-            concurrency=concurrency,
-            breaker=Breaker(options.breaker),
-            batch_size=provider.batch_size,
-            window_rows=_window_rows(options.qps or provider.quota.qps),
-            retry_failed=options.retry_failed,
-            grace=options.grace,
-            keeps_rows=pipeline.keeps_rows,
-            total_rows=pipeline.source.rows,
-            observer=pipeline.observer,
-        )
-        log.info("event=run_start run=%s provider=%s concurrency=%d", pipeline.run_id, provider.address, concurrency)
-        return cls(pipeline, store, limiter, run, tally, began, started)
-
-    def second_look(self) -> Run:
-        """The same rows once more, nothing asked: everything is in the store by now."""
-        first = self.run
-        return Run(
-            store=first.store,
-            talker=first.talker,
-            tally=Tally(),
-            clock=first.clock,
-            key_of=first.key_of,
-            references=first.references,
-            strip=first.strip,
-            concurrency=0,
-            is_offline=True,
-            passing=first.passing,
-        )
-
-    async def close(self) -> None:
-        """Seal the store while its figures can still be told."""
-        await asyncio.shield(asyncio.ensure_future(self.store.close()))
-
-    def quota_used_percent(self) -> float | None:
-        """The share of the quota that the run's calls used, None where nothing is limited."""
-        used = self.limiter.used(self.pipeline.provider.quota)
-        return None if used is None else round(100 * used, 1)
-
-    def recovered(self) -> dict[str, Any]:
-        """What was found of earlier runs that did not end well."""
-        return dict(self.store.recovered)
-
-
-def _refresher(provider: Provider) -> Callable[[], Awaitable[bool]] | None:
-    return partial(asyncio.to_thread, provider.refresh) if isinstance(provider, Preparing) else None
-
-
-def _window_rows(qps: float | None) -> int:
-    if qps is None:
-        return MOST_WINDOW
-    return max(LEAST_WINDOW, min(MOST_WINDOW, int(qps * WINDOW_SECONDS)))
 
 
 def _exists(folder: str, options: Options) -> bool:

@@ -1,0 +1,171 @@
+"""The stages of one run, opened together in the order in which they rely on each other, and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+import pyarrow as pa
+
+from imgtag_pipeline import pricing
+from imgtag_pipeline.breaker import Breaker
+from imgtag_pipeline.caps import Purse
+from imgtag_pipeline.checkpoint import TagStore, open_store
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.images import ImageReader
+from imgtag_pipeline.limiter import Limiter
+from imgtag_pipeline.model import Price
+from imgtag_pipeline.options import Options
+from imgtag_pipeline.providers.contract import Preparing, Provider
+from imgtag_pipeline.report import Progress, Tally
+from imgtag_pipeline.retry import Caller
+from imgtag_pipeline.run import Run
+from imgtag_pipeline.transport import Transport
+
+log = logging.getLogger("imgtag_pipeline")
+
+COMPUTE_THREADS: Final = 2
+MOST_WINDOW: Final = 1024
+LEAST_WINDOW: Final = 64
+WINDOW_SECONDS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one run is to do; `references` and `strip` read the caller's rows, `price` is that of one call."""
+
+    options: Options
+    provider: Provider
+    price: Price | None
+    run_id: str
+    clock: Clock
+    references: Callable[[pa.RecordBatch], tuple[pa.Array, pa.Array | None]]
+    strip: Callable[[pa.RecordBatch], pa.RecordBatch]
+    keeps_rows: bool
+    total_rows: int | None
+    observer: Callable[[Progress], None] | None
+
+
+@dataclass(slots=True, eq=False)
+class Stages:
+    """The stages of one run, opened together and closed together."""
+
+    order: Order
+    store: TagStore
+    limiter: Limiter
+    run: Run
+    tally: Tally
+    began: float
+    started: datetime
+
+    @classmethod
+    async def open(cls, order: Order, stack: AsyncExitStack) -> Stages:
+        """Open what a run needs, in an order in which each may rely on the ones before; closed by the stack."""
+        options, provider, clock = order.options, order.provider, order.clock
+        began, started = clock.monotonic(), clock.now()
+        concurrency = options.concurrency or provider.concurrency
+        if isinstance(provider, Preparing):
+            await asyncio.to_thread(provider.prepare)
+        store = await asyncio.to_thread(
+            open_store,
+            options.checkpoint,
+            identity=provider.identity(),
+            run_id=order.run_id,
+            clock=clock,
+            storage_options=options.storage_options,
+        )
+        stack.push_async_callback(store.close)
+        limiter = Limiter(clock=clock, redis_url=options.redis_url)
+        stack.push_async_callback(limiter.aclose)
+        transport = await stack.enter_async_context(
+            Transport(connections=max(concurrency, 16), public_only=options.public_only)
+        )
+        threads = ThreadPoolExecutor(COMPUTE_THREADS, "imgtag-compute")
+        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        reader = ImageReader(transport.download, storage_options=options.storage_options)
+        tally = Tally()
+        budget = None if options.budget is None else round(options.budget * pricing.MICRO)
+        caller = Caller(
+            provider=provider,
+            send=transport.send,
+            fetch=reader.read,
+            pacer=limiter,
+            purse=Purse(order.price, options.max_calls, budget),
+            mark_sent=store.mark_sent,
+            clock=clock,
+            policy=options.policy,
+            tally=tally,
+            is_stopping=lambda: run.is_stopping(),
+            on_sending=lambda change: run.on_sending(change),
+            refresh=_refresher(provider),
+            qps=options.qps,
+            share_of=provider.quota.key,
+        )
+        talker = Talker(provider, caller.call, caller.read, store.save_job, threads, clock)
+        run = Run(
+            store=store,
+            talker=talker,
+            tally=tally,
+            clock=clock,
+            key_of=provider.key,
+            references=order.references,
+            strip=order.strip,
+            concurrency=concurrency,
+            breaker=Breaker(options.breaker),
+            batch_size=provider.batch_size,
+            window_rows=_window_rows(options.qps or provider.quota.qps),
+            retry_failed=options.retry_failed,
+            grace=options.grace,
+            keeps_rows=order.keeps_rows,
+            total_rows=order.total_rows,
+            observer=order.observer,
+        )
+        log.info("event=run_start run=%s provider=%s concurrency=%d", order.run_id, provider.address, concurrency)
+        return cls(order, store, limiter, run, tally, began, started)
+
+    def second_look(self) -> Run:
+        """The same rows once more, nothing asked: everything is in the store by now."""
+        first = self.run
+        return Run(
+            store=first.store,
+            talker=first.talker,
+            tally=Tally(),
+            clock=first.clock,
+            key_of=first.key_of,
+            references=first.references,
+            strip=first.strip,
+            concurrency=0,
+            is_offline=True,
+            passing=first.passing,
+        )
+
+    async def close(self) -> None:
+        """Seal the store while its figures can still be told."""
+        await asyncio.shield(asyncio.ensure_future(self.store.close()))
+
+    def quota_used_percent(self) -> float | None:
+        """The share of the quota that the run's calls used, None where nothing is limited."""
+        used = self.limiter.used(self.order.provider.quota)
+        return None if used is None else round(100 * used, 1)
+
+    def recovered(self) -> dict[str, Any]:
+        """What was found of earlier runs that did not end well."""
+        return dict(self.store.recovered)
+
+
+def _refresher(provider: Provider) -> Callable[[], Awaitable[bool]] | None:
+    return partial(asyncio.to_thread, provider.refresh) if isinstance(provider, Preparing) else None
+
+
+def _window_rows(qps: float | None) -> int:
+    if qps is None:
+        return MOST_WINDOW
+    return max(LEAST_WINDOW, min(MOST_WINDOW, int(qps * WINDOW_SECONDS)))
