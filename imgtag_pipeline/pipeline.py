@@ -29,6 +29,7 @@ from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport
 from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.shaping import Shaper
 from imgtag_pipeline.source.tables import url_column
+from imgtag_pipeline.stages import Order, Stages
 from imgtag_pipeline.table import Source
 
 
