@@ -1,0 +1,68 @@
+"""A small process that imports the package once and forks `imgtag` processes on demand, so that a hundred start quickly.
+
+Reads a JSON line per wish: {"argv", "stdout", "stderr", "env"} starts one and is answered with its pid; {"pid",
+"signal"} sends it a signal while it lives. Says "PID CODE" when one has ended.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+
+import aiohttp  # noqa: F401
+import pandas  # noqa: F401
+import pyarrow.parquet
+
+from imgtag_pipeline import api, cli  # noqa: F401
+
+
+def serve() -> None:
+    """Until standard input ends; whoever still runs then is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    living: dict[int, int] = {}
+    pending = b""
+    print("ready", flush=True)
+    while True:
+        ready, _, _ = select.select([0, *living], [], [])
+        for handle in ready:
+            if handle:
+                pid = living.pop(handle)
+                os.close(handle)
+                print(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        if 0 not in ready:
+            continue
+        data = os.read(0, 1 << 16)
+        if not data:
+            for pid in living.values():
+                os.kill(pid, signal.SIGKILL)
+            return
+        *lines, pending = (pending + data).split(b"\n")
+        for line in lines:
+            wish = json.loads(line)
+            if "signal" in wish:
+                if wish["pid"] in living.values():
+                    os.kill(wish["pid"], wish["signal"])
+                continue
+            pid = os.fork()
+            if not pid:
+                become(wish)
+            living[os.pidfd_open(pid)] = pid
+            print("pid", pid, flush=True)
+
+
+def become(wish: dict) -> None:
+    """In the child: what `python -m imgtag_pipeline ARGV` does after its imports."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for target, name in ((1, wish["stdout"]), (2, wish["stderr"])):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), target)
+    os.closerange(3, 64)
+    os.environ.update(wish["env"])
+    sys.argv = ["imgtag", *wish["argv"]]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    cli.main()
+
+
+if __name__ == "__main__":
+    assert pyarrow.parquet
+    serve()
