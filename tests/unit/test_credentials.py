@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -199,15 +202,33 @@ def test_a_chain_without_keys_says_what_to_do():
         assert caught.value.__cause__ is None
 
 
-def test_the_real_chain_reads_a_profile(no_environment, monkeypatch, tmp_path):
-    """The vendor's library finds its profile file."""
+ASK_THE_CHAIN = """
+import socket
+from imgtag_pipeline.providers.credentials import AlibabaDefault
+
+def refuse(*_):
+    raise OSError("nobody is to be asked over the network")
+
+socket.socket.connect = socket.socket.connect_ex = refuse
+print(AlibabaDefault().keys().access_key_id)
+"""
+
+
+def test_the_real_chain_reads_a_profile(tmp_path):
+    """The vendor's library finds its profile file, in a process of its own: it reads its variables when imported."""
     pytest.importorskip("alibabacloud_credentials")
     profile = tmp_path / "credentials"
     profile.write_text("[default]\ntype = access_key\naccess_key_id = profile-id\naccess_key_secret = profile-secret\n")
-    monkeypatch.setenv("ALIBABA_CLOUD_CREDENTIALS_FILE", str(profile))
-    monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert AlibabaDefault().keys().access_key_id == "profile-id"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ALIBABA_", "OSS_"))}
+    where = {
+        "ALIBABA_CLOUD_CREDENTIALS_FILE": str(profile),
+        "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true",
+        "HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_THE_CHAIN], env=kept | where, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("profile-id", "")
 
 
 def test_temporary_keys_are_fetched_again_before_they_run_out():
