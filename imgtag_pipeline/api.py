@@ -151,8 +151,11 @@ def _provider(provider: str | Provider) -> Provider:
 
 def _finished(pipeline: Pipeline, batches: Sequence[pa.RecordBatch]) -> Any:
     schema = batches[0].schema if batches else pipeline.schema
-    shape, keep = pipeline.options.shape, pipeline.kept_names
-    table = give_back(pipeline.source, schema, batches, shape=shape, keep=keep)
+    if pipeline.source.is_lazy:
+        table = pa.Table.from_batches(batches, schema=schema)
+    else:
+        shape, keep = pipeline.options.shape, pipeline.kept_names
+        table = give_back(pipeline.source, schema, batches, shape=shape, keep=keep)
     table = attach_report(table, _report(pipeline).to_dict())
     error = pipeline.error(table)
     if error is not None:

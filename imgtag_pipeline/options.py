@@ -107,6 +107,11 @@ class Options:
         return cls(**words)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.provider, str | Provider):
+            raise ConfigError(
+                f"provider is {type(self.provider).__name__}; allowed: an address such as 'viapi/TaggingImage', "
+                "or a provider object such as imgtag.providers.Viapi(action='TaggingImage')"
+            )
         _one_of("shape", self.shape, SHAPES)
         _one_of("errors", self.errors, ERRORS)
         _within("min_confidence", self.min_confidence, 0, 1)
