@@ -50,12 +50,14 @@ class Talker:
     executor: Executor
     clock: Clock
 
-    async def outcomes(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> list[Outcome] | None:
+    async def outcomes(
+        self, images: Sequence[Image], jobs: Mapping[str, Job], spent: Spent | None = None
+    ) -> list[Outcome] | None:
         """One outcome for each image, in order; None when a batch was refused for one bad image and is to be split.
 
-        Raises only what stops the run: `FatalError`, a cap, a broken store.
+        What it uses up is counted in `spent`. Raises only what stops the run: `FatalError`, a cap, a broken store.
         """
-        spent = Spent(self.clock.monotonic())
+        spent = spent or Spent(self.clock.monotonic())
         try:
             results = await self._converse(images, jobs, spent)
         except FatalError:

@@ -161,6 +161,12 @@ class Tally:
         else:
             self.failed[code or "Unknown"] += 1
 
+    def progress(self, total_rows: int | None) -> Progress:
+        """The counters as an event for whoever watches."""
+        yuan = None if self.cost_micro_yuan is None else self.cost_micro_yuan / 1e6
+        failed = sum(self.failed.values())
+        return Progress(self.rows, total_rows, self.images, self.done, self.known, failed, self.calls, yuan)
+
     def paid(self, billed: Billing, cost_micro_yuan: int | None) -> None:
         """Count one billable call that was sent."""
         self.billed[billed] += 1

@@ -5,10 +5,11 @@ Not billed: again within a time limit. Unknown: at most `max_paid_attempts`, cou
 
 from __future__ import annotations
 
+import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from imgtag_pipeline.model import Call, Moment, Quota, Reply, Request
 from imgtag_pipeline.report import Spent, Tally
 
 READ_ATTEMPTS = 3
+MENDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class Caller:
     random: Callable[[], float] = random.random
     nonce: Callable[[], str] = lambda: uuid.uuid4().hex
     skew: timedelta | None = None
+    renewals: int = 0
+    _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def call(self, call: Call, keys: Sequence[str], spent: Spent) -> Reply:
         """The reply of a successful call. Raises the last `CallError`, `CapReached`, or `Stopping`."""
@@ -140,9 +144,10 @@ class Caller:
             call = replace(call, quota=replace(call.quota, qps=self.qps))
         if call.wait:
             await self.clock.sleep(call.wait)
-        attempts = 0
+        attempts = mends = 0
         began = self.clock.monotonic()
         while True:
+            before = (self.skew, self.renewals)
             try:
                 return await self._once(call, keys, spent)
             except ThrottledError as error:
@@ -150,8 +155,9 @@ class Caller:
             except PermanentError:
                 raise
             except FatalError as error:
-                if not await self._is_mended(error):
+                if mends >= MENDS or not await self._is_mended(error, before):
                     raise
+                mends += 1
             except CallError as error:
                 attempts += 1
                 self._raise_when_spent(error, attempts, began, spent)
@@ -185,8 +191,8 @@ class Caller:
             if call.is_billable:
                 ticket = await self.purse.reserve()
                 if not spent.is_marked:
+                    spent.is_marked = True  # also when the wait is cut short: the mark may be written all the same
                     await self.mark_sent(keys)
-                    spent.is_marked = True
             request = self._signed(call)
             while not slot.sent():
                 slot = await self.pacer.acquire(call.quota)
@@ -257,15 +263,19 @@ class Caller:
         ceiling = min(self.policy.cap, self.policy.base * 2 ** (attempts - 1))
         await self.clock.sleep(max(error.retry_after or 0.0, ceiling * self.random()))
 
-    async def _is_mended(self, error: FatalError) -> bool:
-        if isinstance(error, ClockSkewError) and self.skew is None:
+    async def _is_mended(self, error: FatalError, before: tuple[timedelta | None, int]) -> bool:
+        """Whether what the call was refused for is put right, by this call or by another one since it began."""
+        skew, renewals = before
+        if isinstance(error, ClockSkewError):
             server = _parsed_date(error.server_date)
-            if server is None:
-                return False
-            self.skew = server - self.clock.now()
-            return True
+            if self.skew is None and server is not None:
+                self.skew = server - self.clock.now()
+            return self.skew != skew
         if isinstance(error, CredentialsExpiredError) and self.refresh is not None:
-            return await self.refresh()
+            async with self._renewing:
+                if self.renewals == renewals and await self.refresh():
+                    self.renewals += 1
+            return self.renewals != renewals
         return False
 
 

@@ -7,70 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
+from imgtag_pipeline.answered import Answered, with_unanswered
 from imgtag_pipeline.batcher import Pending, Seen, Window, cut, slices
 from imgtag_pipeline.breaker import Breaker, BreakerLimits
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import Interrupted
+from imgtag_pipeline.errors import Interrupted, StoreError
 from imgtag_pipeline.exchange import Talker
-from imgtag_pipeline.model import Image, Job, Outcome
-from imgtag_pipeline.report import Progress, Tally
+from imgtag_pipeline.model import Image, Outcome
+from imgtag_pipeline.report import Progress, Spent, Tally
+from imgtag_pipeline.run_store import Store
 
 LOOK_AHEAD = 8192
 WINDOWS_AHEAD = 4
-NOT_ASKED = "the run stopped before this image was asked; a re-run continues"
-
-
-class Store(Protocol):
-    """What the conductor needs of the tag store."""
-
-    def lookup(self, keys: Sequence[str], *, retry_failed: bool = False) -> Sequence[str | None]:
-        """For each key its status, None where it has to be asked."""
-        ...
-
-    def jobs(self, keys: Sequence[str]) -> Mapping[str, Job]:
-        """Unfinished vendor jobs."""
-        ...
-
-    async def save(self, outcomes: Sequence[Outcome]) -> None:
-        """Journal these outcomes; returns when they are written."""
-        ...
-
-    def take(self, keys: Sequence[str]) -> pa.RecordBatch:
-        """The outcomes of these keys, in order."""
-        ...
-
-    async def clear_sent(self, keys: Sequence[str]) -> None:
-        """The calls about these cost nothing."""
-        ...
-
-    async def claim(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
-        """Those of the keys that this process may ask about."""
-        ...
-
-    async def release(self, keys: Sequence[str]) -> None:
-        """Claimed keys that are not asked about after all."""
-        ...
-
-    async def wait_for(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
-        """Wait until others are done with these keys; those that are answered now."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A window's rows with the outcomes of its images; `index` maps a row to its outcome, null where there is none."""
-
-    rows: pa.RecordBatch
-    urls: pa.Array
-    outcomes: pa.RecordBatch
-    index: pa.Array
 
 
 @dataclass(slots=True, eq=False)
@@ -221,6 +176,9 @@ class Run:
         if not images:
             return
         granted = await self.store.claim([image.key for image in images], retry_failed=self.retry_failed)
+        if self.is_stopping():
+            self._give_up(images)
+            return
         self._pending.put([image for image in images if image.key in granted])
         others = [image for image in images if image.key not in granted]
         if others:
@@ -237,6 +195,8 @@ class Run:
                         window.settle()
                 left = [image for image in left if image.key in self._in_flight]
                 granted = await self.store.claim([image.key for image in left], retry_failed=self.retry_failed)
+                if self.is_stopping():
+                    return
                 self._pending.put([image for image in left if image.key in granted])
                 left = [image for image in left if image.key not in granted]
         finally:
@@ -263,7 +223,13 @@ class Run:
                     todo += [part[middle:], part[:middle]]
 
     async def _ask(self, images: Sequence[Image]) -> bool:
-        outcomes = await self.talker.outcomes(images, self.store.jobs([image.key for image in images]))
+        keys = [image.key for image in images]
+        spent = Spent(self.clock.monotonic())
+        try:
+            outcomes = await self.talker.outcomes(images, self.store.jobs(keys), spent)
+        except BaseException:
+            await self._part_with(keys, spent)
+            raise
         if outcomes is None:
             return False
         self.on_sending(1)
@@ -281,6 +247,14 @@ class Run:
                 window.settle()
         self._tell()
         return True
+
+    async def _part_with(self, keys: Sequence[str], spent: Spent) -> None:
+        """These stay without an answer: say so where that may have cost something, take the marks back where not."""
+        if spent.billed == "no" and spent.is_marked:
+            with contextlib.suppress(StoreError):
+                await self.store.clear_sent(keys)
+        elif spent.billed != "no" and not spent.has_job:
+            self.tally.unknown_keys.extend(keys)
 
     async def _keep(self, outcomes: Sequence[Outcome]) -> None:
         """Journal what is final; a passing failure stays in this run only, and the next one asks again."""
@@ -315,20 +289,13 @@ class Run:
                 if key in window.known:
                     self.tally.known_status(status, code)
         self._tell()
-        if not window.unanswered:
-            return Answered(window.rows, window.urls, outcomes, window.index)
-        return _with_unanswered(window, outcomes, self.passing)
+        return with_unanswered(window, outcomes, self.passing)
 
     def _tell(self, *, is_last: bool = False) -> None:
         if self.observer is None or (self.clock.monotonic() - self._told < 0.1 and not is_last):
             return
         self._told = self.clock.monotonic()
-        tally = self.tally
-        yuan = None if tally.cost_micro_yuan is None else tally.cost_micro_yuan / 1e6
-        failed = sum(tally.failed.values())
-        self.observer(
-            Progress(tally.rows, self.total_rows, tally.images, tally.done, tally.known, failed, tally.calls, yuan)
-        )
+        self.observer(self.tally.progress(self.total_rows))
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -358,34 +325,7 @@ class Run:
         """Leave nothing running: called at the end, after a failure, and when the reader was dropped half way."""
         if any(not worker.done() for worker in self._workers):
             self._stop_now(Interrupted("the result was dropped before its end; every answer that had arrived is kept"))
-        feeder.cancel()
+        for task in (feeder, *self._followers):
+            task.cancel()
         await asyncio.gather(feeder, *self._followers, *self._workers, return_exceptions=True)
         self._threads.shutdown(wait=False)
-
-
-def _with_unanswered(window: Window, outcomes: pa.RecordBatch, passing: Mapping[str, Outcome]) -> Answered:
-    """The window with a row, behind its stored outcomes, for each image that failed in passing or was not asked."""
-    missing = [image for image in window.images if image.key in window.unanswered]
-    failures = [passing.get(image.key) for image in missing]
-    facts: dict[str, Any] = {
-        "key": [image.key for image in missing],
-        "url": [image.key for image in missing],
-        "status": ["skipped" if failure is None else failure.status for failure in failures],
-        "error_code": ["NotAsked" if failure is None else failure.error_code for failure in failures],
-        "error": [NOT_ASKED if failure is None else failure.error for failure in failures],
-    }
-    columns = [
-        pa.array(facts[name], kind) if name in facts else pa.nulls(len(missing), kind)
-        for name, kind in zip(outcomes.schema.names, outcomes.schema.types, strict=True)
-    ]
-    filler = pa.RecordBatch.from_arrays(columns, schema=outcomes.schema)
-    joined = pa.Table.from_batches([outcomes, filler]).combine_chunks()
-    place: dict[str, int] = {}
-    for image in window.images:
-        if image.key not in window.unanswered:
-            place[image.key] = len(place)
-    for image in missing:
-        place[image.key] = len(place)
-    moved = pa.array([place[image.key] for image in window.images], pa.int64())
-    batch = joined.to_batches()[0] if joined.num_rows else filler
-    return Answered(window.rows, window.urls, batch, moved.take(window.index))

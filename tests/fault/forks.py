@@ -1,4 +1,4 @@
-"""A small process that imports the package once and forks `imgtag` processes on demand, so that a hundred start quickly.
+"""A small process that imports the package once and forks `imgtag` processes on demand, which so start quickly.
 
 Reads a JSON line per wish: {"argv", "stdout", "stderr", "env"} starts one and is answered with its pid; {"pid",
 "signal"} sends it a signal while it lives. Says "PID CODE" when one has ended.

@@ -1,5 +1,6 @@
 """One call is repeated by what a repetition may cost."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -40,6 +41,7 @@ class Wire:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception) and getattr(answer, "billing", "") == "unknown":
             raise answer
+        await asyncio.sleep(0)
         self.answer = answer
         return GOOD
 
@@ -229,3 +231,40 @@ def test_a_policy_out_of_range_is_refused(words):
     """A policy is checked when it is built."""
     with pytest.raises(ConfigError, match="allowed"):
         RetryPolicy(**words)
+
+
+async def test_calls_in_flight_while_the_clock_is_put_right_are_made_again_too():
+    """Four calls go out with the wrong clock, all four are refused; each is made once more, with the right one."""
+    error = ClockSkewError("clock", code="Expired")
+    wire = Wire(*[error] * 4, GOOD)
+    caller = caller_of(wire, FakeClock())
+    await asyncio.gather(*(caller.call(CALL, [f"k{number}"], Spent(0.0)) for number in range(4)))
+    assert wire.log.count("send") == 8
+
+
+async def test_calls_in_flight_while_a_credential_is_renewed_are_made_again_too():
+    """Three calls are refused for an expired token: it is fetched once, and all three are made again with it."""
+    error = CredentialsExpiredError("expired", code="Expired")
+    renewals = []
+
+    async def refresh():
+        await asyncio.sleep(0)
+        renewals.append("asked")
+        return len(renewals) == 1
+
+    wire = Wire(*[error] * 3, GOOD)
+    caller = caller_of(wire, FakeClock(), refresh=refresh)
+    await asyncio.gather(*(caller.call(CALL, [f"k{number}"], Spent(0.0)) for number in range(3)))
+    assert (renewals, wire.log.count("send")) == (["asked"], 6)
+
+
+async def test_a_source_that_gives_only_expired_credentials_ends_the_run():
+    """However often there are other keys: a call is not made for ever."""
+
+    async def refresh():
+        return True
+
+    wire = Wire(CredentialsExpiredError("expired", code="Expired"))
+    with pytest.raises(CredentialsExpiredError):
+        await ask(wire, refresh=refresh)
+    assert wire.log.count("send") <= 3
