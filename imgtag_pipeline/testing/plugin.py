@@ -17,6 +17,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "emulator(**options): build the `emulator` fixture with these EmulatorOptions")
 
 
+# The provider suite's assertions explain themselves in a foreign package's tests as they do in ours.
+pytest.register_assert_rewrite("imgtag_pipeline.testing.provider")
+
+
 @pytest.fixture
 def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
     """A loopback cloud of all providers, without quotas; `@pytest.mark.emulator(qps=2, faults=("reset=0.1",))` sets."""
