@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -318,5 +319,8 @@ def _names(family: Family) -> str:
 
 def _chain_client() -> Any:
     from alibabacloud_credentials.client import Client
+
+    # Without a handler of the application's own, the library would print its tracebacks on standard error.
+    logging.getLogger("credentials").addHandler(logging.NullHandler())
 
     return Client()
