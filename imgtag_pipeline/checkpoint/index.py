@@ -20,7 +20,6 @@ Array = np.ndarray[Any, Any]
 
 FAILED, EMPTY, OK = 0, 1, 2
 STATUSES: Final = ("failed", "empty", "ok")
-_STATUS_SET: Final = pa.array(STATUSES)
 Recent = tuple[tuple[int, "dict[str, Entry]"], ...]
 
 _MAX_ATTEMPTS: Final = 65535
@@ -85,7 +84,7 @@ def level_of(keys: Sequence[str], status: Array, at: Array, place: Array, attemp
 
 def level_of_rows(rows: pa.Table | pa.RecordBatch, *, place: int) -> Level:
     """A level of stored outcomes, the first of which lies at `place`."""
-    status = pc.fill_null(pc.index_in(rows.column("status"), _STATUS_SET), FAILED)
+    status = pc.fill_null(pc.index_in(rows.column("status"), pa.array(STATUSES)), FAILED)
     at = pc.fill_null(rows.column("at").cast(pa.int64()), 0)
     attempts = pc.fill_null(rows.column("attempts"), 1)
     places = np.arange(place, place + rows.num_rows, dtype=np.uint64)
