@@ -112,7 +112,7 @@ def plan(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) ->
     source = (
         open_files(table, storage_options=options.storage_options) if isinstance(table, str) else open_source(table)
     )
-    return Pipeline(source, source.resolve(col), options, _provider(options.provider)).plan()
+    return bridge.run(Pipeline(source, source.resolve(col), options, _provider(options.provider)).plan)
 
 
 def provider_rows() -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,6 +42,12 @@ def iterate(items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Calla
             yield value
     finally:
         pump.close()
+
+
+def run(job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The result of a coroutine that runs in a thread of its own; works inside a running event loop."""
+    with ThreadPoolExecutor(1, "imgtag-core") as thread:
+        return thread.submit(lambda: asyncio.run(job())).result()
 
 
 class _Pump:

@@ -107,14 +107,14 @@ class Pipeline:
         if run is not None:
             run.stop(error)
 
-    def plan(self) -> Plan:
+    async def plan(self) -> Plan:
         """What the run would take, by the rows, the store and the provider's limits. No call is made."""
         options, provider = self.options, self.provider
         qps = options.qps or provider.quota.qps
         precheck = provider.precheck if isinstance(provider, Prechecking) else lambda url: None
         price_text = provider.facts.price if options.price is None else f"{options.price:g} yuan a call"
         basis = Basis(provider.address, self.price, price_text, qps, provider.batch_size, 0, self.clock.now())
-        return asyncio.run(self._planned(partial(make_plan, precheck=precheck, key_of=provider.key, basis=basis)))
+        return await self._planned(partial(make_plan, precheck=precheck, key_of=provider.key, basis=basis))
 
     async def _planned(self, make: Callable[..., Plan]) -> Plan:
         checkpoint = self.options.checkpoint
