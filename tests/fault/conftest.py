@@ -47,8 +47,12 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture
 def figure(request):
-    """`figure(what, how_often, outcome)` adds a line to the table at the end."""
-    return lambda *texts: request.node.user_properties.append(("figure", [str(text) for text in texts]))
+    """`figure(what, how_often, outcome)` adds a line to the table at the end; with a number, all of one kind are one."""
+
+    def add(what, how_often, outcome, number=None):
+        request.node.user_properties.append(("figure", [what, how_often, outcome, number]))
+
+    return add
 
 
 class Process:
