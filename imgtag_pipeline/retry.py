@@ -190,6 +190,7 @@ class Caller:
             self._raise_when_stopping()
             if call.is_billable:
                 ticket = await self.purse.reserve()
+                self.on_sending(1)  # what is set aside is sent, also when another worker finds the cap used up
                 if not spent.is_marked:
                     spent.is_marked = True  # also when the wait is cut short: the mark may be written all the same
                     await self.mark_sent(keys)
@@ -200,6 +201,7 @@ class Caller:
         except BaseException:
             slot.unused()
             if ticket is not None:
+                self.on_sending(-1)
                 await self.purse.settle(ticket, "no")
             raise
         return await self._exchange(call, request, slot, ticket, spent)
