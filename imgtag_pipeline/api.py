@@ -12,7 +12,7 @@ import pyarrow as pa
 from imgtag_pipeline import bridge, providers
 from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.clock import SystemClock
-from imgtag_pipeline.errors import RowsFailed
+from imgtag_pipeline.errors import ConfigError, RowsFailed
 from imgtag_pipeline.options import Options, OptionWords
 from imgtag_pipeline.pipeline import Pipeline
 from imgtag_pipeline.plan import Plan
@@ -124,14 +124,23 @@ def provider_rows() -> list[dict[str, Any]]:
 
 
 def status(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """What a tag store holds, one entry per identity, as plain data."""
-    return [asdict(summary) for summary in checkpoint.describe(store, storage_options=storage_options)]
+    """What a tag store holds, one entry per identity, as plain data; `ConfigError` where there is none."""
+    held = checkpoint.describe(store, storage_options=storage_options)
+    if not held:
+        raise _no_store(store)
+    return [asdict(summary) for summary in held]
 
 
 def compact(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Merge the small parts of a tag store; what was merged, one entry per identity."""
+    """Merge the small parts of a tag store; what was merged, one entry per identity; `ConfigError` without a store."""
     merged = checkpoint.compact(store, storage_options=storage_options, clock=SystemClock())
+    if not merged and not checkpoint.describe(store, storage_options=storage_options):
+        raise _no_store(store)
     return [asdict(each) for each in merged]
+
+
+def _no_store(store: str) -> ConfigError:
+    return ConfigError(f"there is no tag store at {store!r}; give the folder or URL that a run had as its checkpoint")
 
 
 def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows: bool = True) -> Pipeline:

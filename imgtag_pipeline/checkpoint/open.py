@@ -70,6 +70,10 @@ def open_at(
             return open_local(path / opening.identity.slug, opening)
         root = open_remote(url, storage_options, opening.tuning.files)
         return open_spooled(root, spool_folder(url, storage_options, spool), opening, url=url)
+    except (NotADirectoryError, FileExistsError) as error:
+        raise ConfigError(
+            f"the checkpoint {unsigned_url(url)} is a file or lies in one; give a folder, or a URL of one"
+        ) from error
     except OSError as error:
         raise StoreError(
             f"the tag store {unsigned_url(url)} cannot be opened ({error.strerror or error}); no call was made"

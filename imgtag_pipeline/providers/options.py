@@ -29,11 +29,11 @@ def base_url(name: str, value: str) -> str:
     given = value if "://" in value else f"https://{value}"
     try:
         parts = urlsplit(given)
-        has_port = parts.port is None or 0 < parts.port < 65536
+        is_written_well = (parts.port is None or 0 < parts.port < 65536) and not any(c.isspace() for c in value)
     except ValueError:
-        has_port, parts = False, urlsplit("")
+        is_written_well, parts = False, urlsplit("")
     extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
-    if not has_port or parts.scheme not in ("http", "https") or not parts.hostname or extra:
+    if not is_written_well or parts.scheme not in ("http", "https") or not parts.hostname or extra:
         raise ConfigError(f"{name} cannot be used; allowed: http(s)://host[:port], for example http://127.0.0.1:8099")
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -27,7 +27,7 @@ _WHOLE_PUTS: Final = frozenset(
 )
 # Up to here one PUT request; above, the filesystem's own multipart upload, which shows nothing before it is complete.
 _ONE_PUT_BYTES: Final = 8 << 20
-_REMEDY: Final = "remove it, choose another name, or allow it to be replaced (overwrite=True)"
+_REMEDY: Final = "remove it, choose another name, or allow it to be replaced (overwrite=True, --overwrite)"
 
 
 class Place(Protocol):
