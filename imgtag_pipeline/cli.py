@@ -195,6 +195,25 @@ def compact(store: Store) -> None:
 
 
 @_command()
+def doctor(
+    provider: Annotated[str, typer.Option("--provider", help="whom to examine; see `imgtag providers`")],
+    endpoint: Endpoint = None,
+    region: Region = None,
+    option: Extra = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="ask about this image [default: one that is not]")
+    ] = None,
+    no_call: Annotated[bool, typer.Option("--no-call", help="look only at what can be seen without a call")] = False,
+) -> None:
+    """Say what is wrong with credentials, clock, endpoint, region or purchase, with at most one call."""
+    from imgtag_pipeline.doctor import Doctor
+
+    found = Doctor(_provider(provider, endpoint, region, option), typer.echo, image=image, makes_call=not no_call)
+    if code := found.examine():
+        raise typer.Exit(code)
+
+
+@_command()
 def emulate(
     port: Annotated[int, typer.Option("--port", help="port on 127.0.0.1; 0 takes a free one")] = 8099,
     qps: Annotated[float, typer.Option("--qps", help="quota per account and action")] = 2.0,
