@@ -9,11 +9,12 @@ from typing import Any, Unpack
 
 import pyarrow as pa
 
-from imgtag_pipeline import bridge, providers
+from imgtag_pipeline import bridge, money, providers
+from imgtag_pipeline import ledger as ledgers
 from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, RowsFailed
-from imgtag_pipeline.options import Options, OptionWords
+from imgtag_pipeline.options import Options, OptionWords, spoken
 from imgtag_pipeline.pipeline import Pipeline
 from imgtag_pipeline.plan import Plan
 from imgtag_pipeline.progress import Bar
@@ -26,13 +27,14 @@ from imgtag_pipeline.source.tables import open_source
 from imgtag_pipeline.table import Source
 
 
+@spoken
 def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
     """The table's images with their tags, as the kind of table that was given.
 
     `table`: pandas DataFrame or Series, pyarrow Table, RecordBatch, RecordBatchReader, Dataset, Polars, DuckDB,
     anything with `__arrow_c_stream__`; a reader or Dataset comes back as a lazy, streaming reader. `col`: the column
     of image references (default `url`, or the only column): paths, http(s) or any fsspec URL. The other words are
-    those of `Options`.
+    the options below.
 
     Every input row appears in the result, in the caller's order and with the caller's index; a failure is a row. The
     report is at `df.attrs["imgtag"]`, or under the metadata key `imgtag` of a pyarrow Table. Works inside a running
@@ -50,6 +52,7 @@ def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -
     return _finished(pipeline, batches)
 
 
+@spoken
 async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
     """`label` for callers that own an event loop. A reader comes back complete, as a pyarrow Table.
 
@@ -63,6 +66,7 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
     return _finished(pipeline, batches)
 
 
+@spoken
 def enrich(
     source: str,
     out: str,
@@ -76,7 +80,7 @@ def enrich(
 
     `source`: Parquet, CSV or JSON lines; one file, a glob or a dataset folder, local or any fsspec URL. `out`: a file
     whose suffix says the format, or a folder for a Parquet dataset; written whole or not at all, never over something
-    that exists unless `overwrite`. `limit`: only the first so many rows. The other words are those of `Options`.
+    that exists unless `overwrite`. `limit`: only the first so many rows. The other words are the options below.
 
     Raises what `label` raises; after any of these nothing stands at `out`, and a re-run with the same checkpoint
     continues.
@@ -103,6 +107,7 @@ def enrich(
     return report
 
 
+@spoken
 def plan(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Plan:
     """What would it take: distinct, known, impossible and payable images, calls, yuan, finish time. No call is made.
 
@@ -141,6 +146,11 @@ def compact(store: str, *, storage_options: Mapping[str, Any] | None = None) -> 
 
 def _no_store(store: str) -> ConfigError:
     return ConfigError(f"there is no tag store at {store!r}; give the folder or URL that a run had as its checkpoint")
+
+
+def ledger(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The paid calls of a tag store's runs by account, action and month of China: billed yes, no, unknown, and yuan."""
+    return [ledgers.plain(row) for row in money.read_ledger(store, storage_options)]
 
 
 def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows: bool = True) -> Pipeline:

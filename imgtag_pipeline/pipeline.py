@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from imgtag_pipeline import expand, pricing
+from imgtag_pipeline import expand, money, pricing
 from imgtag_pipeline.answered import Answered
 from imgtag_pipeline.checkpoint.store import open_store
 from imgtag_pipeline.clock import Clock, SystemClock
@@ -113,7 +113,8 @@ class Pipeline:
         qps = options.qps or provider.quota.qps
         precheck = provider.precheck if isinstance(provider, Prechecking) else lambda url: None
         price_text = provider.facts.price if options.price is None else f"{options.price:g} yuan a call"
-        basis = Basis(provider.address, self.price, price_text, qps, provider.batch_size, 0, self.clock.now())
+        before = money.billed_before(options, provider, self.clock)
+        basis = Basis(provider.address, self.price, price_text, qps, provider.batch_size, before, self.clock.now())
         return await self._planned(partial(make_plan, precheck=precheck, key_of=provider.key, basis=basis))
 
     async def _planned(self, make: Callable[..., Plan]) -> Plan:

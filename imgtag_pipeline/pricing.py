@@ -28,9 +28,14 @@ def added(price: Price, before: int, calls: int) -> int:
     return max(0, total(price, before + calls) - total(price, before))
 
 
-def dearest(price: Price) -> int:
-    """The most that one call may cost: what a budget sets aside before it is sent."""
-    return max(each for _, each in price.tiers)
+def dearest(price: Price, counted: int = 0, open_or_counted: int = 0) -> int:
+    """The most that one further call may cost, when the month has `counted` billed calls: what is set aside for it.
+
+    `open_or_counted` are these and the calls that are still open: while they are all free, so is the call.
+    """
+    if max(counted, open_or_counted) < price.free_calls and price.scheme == "whole-month":
+        return 0
+    return max(each for until, each in price.tiers if until is None or counted < until)
 
 
 def flat(yuan: float) -> Price:

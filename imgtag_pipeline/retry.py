@@ -97,6 +97,10 @@ class Purse(Protocol):
         """What the call came to, in micro-yuan (None: price unknown)."""
         ...
 
+    async def cancel(self, ticket: Any) -> None:
+        """The call was not sent after all."""
+        ...
+
 
 class Signer(Protocol):
     """The part of a provider that this stage needs."""
@@ -202,7 +206,7 @@ class Caller:
             slot.unused()
             if ticket is not None:
                 self.on_sending(-1)
-                await self.purse.settle(ticket, "no")
+                await self.purse.cancel(ticket)
             raise
         return await self._exchange(call, request, slot, ticket, spent)
 

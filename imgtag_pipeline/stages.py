@@ -14,9 +14,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from imgtag_pipeline import pricing
+from imgtag_pipeline import money
 from imgtag_pipeline.breaker import Breaker
-from imgtag_pipeline.caps import Purse
 from imgtag_pipeline.checkpoint import TagStore, open_store
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.exchange import Talker
@@ -92,13 +91,14 @@ class Stages:
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         reader = ImageReader(transport.download, storage_options=options.storage_options)
         tally = Tally()
-        budget = None if options.budget is None else round(options.budget * pricing.MICRO)
+        purse = await money.open_purse(options, provider, order.price, clock)
+        stack.push_async_callback(money.close_purse, purse, options, provider)
         caller = Caller(
             provider=provider,
             send=transport.send,
             fetch=reader.read,
             pacer=limiter,
-            purse=Purse(order.price, options.max_calls, budget),
+            purse=purse,
             mark_sent=store.mark_sent,
             clock=clock,
             policy=options.policy,

@@ -1,0 +1,157 @@
+"""What a book of calls says, and how it changes: an allotment that processes share, and the months' counts.
+
+Pure: times and who is alive are handed in, storage is somebody else's. Amounts are whole micro-yuan.
+
+Processes that overlap in time share one allotment, bound by the smallest figures that any of them named. A process
+leaves it when it ends orderly; one that died keeps its place until a later process takes it over, or for a day. An
+allotment ends when nobody has a place in it any more. A call of a dead process stays counted, and as possibly paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+import msgspec
+
+from imgtag_pipeline import pricing
+from imgtag_pipeline.errors import Billing
+from imgtag_pipeline.model import Price
+
+BILLING_ZONE: Final = timezone(timedelta(hours=8), "China")  # both vendors count months by China's calendar
+PLACE_SECONDS: Final = 86_400.0
+
+
+class Month(msgspec.Struct):
+    """The calls of one calendar month. `sent` and `held` also count those that are neither yes, no nor unknown yet.
+
+    `paid` are micro-yuan of the settled calls, `held` those set aside for open ones; `unpriced` the paid or open calls
+    whose price nobody knew.
+    """
+
+    sent: int = 0
+    yes: int = 0
+    no: int = 0
+    unknown: int = 0
+    paid: int = 0
+    held: int = 0
+    unpriced: int = 0
+
+    @property
+    def counted(self) -> int:
+        """Calls that tiers count: billed ones, and those that may have been."""
+        return self.yes + self.unknown
+
+
+class State(msgspec.Struct):
+    """One book: whose calls, the allotment in force, and the months by "2026-11"."""
+
+    key: str = ""
+    address: str = ""
+    epoch: int = 0
+    calls: int = 0
+    committed: int = 0
+    max_calls: int | None = None
+    budget: int | None = None
+    places: dict[str, float] = {}
+    months: dict[str, Month] = {}
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """One call that was set aside: in which allotment and month, and for how much."""
+
+    epoch: int
+    month: str
+    most: int | None
+
+
+def month_of(moment: datetime) -> str:
+    """The calendar month in which a vendor counts a call."""
+    return f"{moment.astimezone(BILLING_ZONE):%Y-%m}"
+
+
+def join(
+    state: State,
+    token: str,
+    now: float,
+    *,
+    max_calls: int | None,
+    budget: int | None,
+    is_alive: Callable[[str, float], bool],
+) -> str | None:
+    """Take a place in the allotment, a dead process's where there is one; returns whose place it was."""
+    living = {name for name, seen in state.places.items() if is_alive(name, seen)}
+    dead = {name: seen for name, seen in state.places.items() if name not in living and now - seen < PLACE_SECONDS}
+    state.places = {name: seen for name, seen in state.places.items() if name in living or name in dead}
+    if not state.places:
+        state.epoch += 1
+        state.calls = state.committed = 0
+    if living:
+        state.max_calls, state.budget = _least(state.max_calls, max_calls), _least(state.budget, budget)
+    else:
+        state.max_calls, state.budget = max_calls, budget
+    heir_of = min(dead, key=lambda name: dead[name]) if dead else None
+    if heir_of is not None:
+        del state.places[heir_of]
+    state.places[token] = now
+    return heir_of
+
+
+def leave(state: State, token: str) -> None:
+    """Give the place up: after the last one the allotment is over."""
+    state.places.pop(token, None)
+    if not state.places:
+        state.max_calls = state.budget = None
+
+
+def reserve(
+    state: State, price: Price | None, month: str, *, before: int = 0, token: str | None = None, now: float = 0.0
+) -> Ticket | str:
+    """Set one call aside, or name the cap that leaves no room for it. Only who has a place, `token`, is bound."""
+    counts = state.months.setdefault(month, Month())
+    most = None if price is None else pricing.dearest(price, before + counts.counted, counts.sent - counts.no + before)
+    if token is not None:
+        if state.max_calls is not None and state.calls >= state.max_calls:
+            return "max_calls"
+        if state.budget is not None and state.committed + (most or 0) > state.budget:
+            return "budget"
+        state.places[token] = now
+    state.calls += 1
+    state.committed += most or 0
+    counts.sent += 1
+    counts.held += most or 0
+    counts.unpriced += most is None
+    return Ticket(state.epoch, month, most)
+
+
+def settle(state: State, ticket: Ticket, billed: Billing, price: Price | None, *, before: int = 0) -> int | None:
+    """What the call came to; what was set aside for it beyond that is free again."""
+    counts = state.months.setdefault(ticket.month, Month())
+    cost: int | None = 0
+    if billed != "no":
+        cost = None if price is None else pricing.added(price, before + counts.counted, 1)
+        counts.paid += cost or 0
+    elif ticket.most is None:
+        counts.unpriced -= 1
+    setattr(counts, billed, getattr(counts, billed) + 1)
+    counts.held -= ticket.most or 0
+    if ticket.epoch == state.epoch:
+        state.committed += (cost or 0) - (ticket.most or 0)
+    return cost
+
+
+def cancel(state: State, ticket: Ticket) -> None:
+    """The call was not sent after all: as if it had never been set aside."""
+    counts = state.months.setdefault(ticket.month, Month())
+    counts.sent -= 1
+    counts.held -= ticket.most or 0
+    counts.unpriced -= ticket.most is None
+    if ticket.epoch == state.epoch:
+        state.calls -= 1
+        state.committed -= ticket.most or 0
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    named = [figure for figure in (one, other) if figure is not None]
+    return min(named) if named else None
