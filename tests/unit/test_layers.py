@@ -27,7 +27,7 @@ LAYERS = [
     {"bridge", "progress"},
     {"api"},
     {"accessor"},
-    {"demo"},
+    {"demo", "doctor"},
     {"cli"},
     {"__init__", "__main__"},
 ]
@@ -38,7 +38,7 @@ BESIDE = {
     "samples": set(),
     "emulator": {"signing", "tagger", "model", "errors", "urls", "clock"},
 }
-FACES = {"accessor", "cli", "demo", "__init__", "__main__"}
+FACES = {"accessor", "cli", "demo", "doctor", "__init__", "__main__"}
 # A stage does not know its neighbours, but for these.
 NEIGHBOURS = {
     ("plan", "batcher"): "a plan counts distinct images as the run does",
@@ -46,6 +46,7 @@ NEIGHBOURS = {
 # Imports inside functions, so that something heavy is loaded only by those who use it.
 LATE = {
     ("cli", "demo"),
+    ("cli", "doctor"),
     ("cli", "emulator"),
     ("emulator", "tagger"),
     ("testing", "emulator"),
