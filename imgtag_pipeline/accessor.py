@@ -7,7 +7,7 @@ from typing import Unpack
 import pandas as pd
 
 from imgtag_pipeline import api
-from imgtag_pipeline.options import OptionWords
+from imgtag_pipeline.options import OptionWords, spoken
 from imgtag_pipeline.plan import Plan
 
 
@@ -18,11 +18,13 @@ class FrameAccessor:
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
 
+    @spoken
     def label(self, col: str | None = None, **words: Unpack[OptionWords]) -> pd.DataFrame:
         """The tags of the images in column `col`; see `imgtag_pipeline.label`."""
         result: pd.DataFrame = api.label(self._frame, col=col, **words)
         return result
 
+    @spoken
     def plan(self, col: str | None = None, **words: Unpack[OptionWords]) -> Plan:
         """What labelling would take, without a call; see `imgtag_pipeline.plan`."""
         return api.plan(self._frame, col=col, **words)
@@ -35,11 +37,13 @@ class SeriesAccessor:
     def __init__(self, series: pd.Series) -> None:
         self._series = series
 
+    @spoken
     def label(self, **words: Unpack[OptionWords]) -> pd.DataFrame:
         """The tags of these images, as a DataFrame with the Series' index; see `imgtag_pipeline.label`."""
         result: pd.DataFrame = api.label(self._series, **words)
         return result
 
+    @spoken
     def plan(self, **words: Unpack[OptionWords]) -> Plan:
         """What labelling would take, without a call; see `imgtag_pipeline.plan`."""
         return api.plan(self._series, **words)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self, TypedDict
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, Self, TypedDict, TypeVar
 
 from imgtag_pipeline.breaker import BreakerLimits
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers.contract import Provider
 from imgtag_pipeline.retry import RetryPolicy
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 Shape = Literal["long", "wide", "nested"]
 SHAPES = ("long", "wide", "nested")
@@ -138,6 +141,24 @@ class Options:
         if len(set(words or ())) != len(words or ()):
             raise ConfigError("vocabulary names a tag twice; each tag becomes one column, so name it once")
         object.__setattr__(self, "vocabulary", tuple(words or ()))
+
+
+def spoken(function: F) -> F:
+    """Let `help` and notebooks show the words of `Options` with their defaults and meaning, instead of `**words`."""
+    signature = inspect.signature(function)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    words = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=_default(one), annotation=one.type)
+        for one in fields(Options)
+    ]
+    meaning = inspect.cleandoc(Options.__doc__ or "").partition("\n\n")[2]
+    function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nOptions, the same for every verb:\n\n{meaning}\n"
+    vars(function)["__signature__"] = signature.replace(parameters=[*own, *words])
+    return function
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default_factory() if callable(one.default_factory) else one.default
 
 
 def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
