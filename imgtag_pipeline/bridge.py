@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -27,13 +28,14 @@ def iterate(items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Calla
     try:
         while True:
             try:
-                kind, value = pump.box.get()
+                kind, value = pump.first()
             except KeyboardInterrupt:
                 interrupts += 1
                 if interrupts > PATIENCE:
                     raise
                 on_interrupt()
                 continue
+            pump.box.popleft()
             if kind == "error":
                 raise value
             if kind == "end":
@@ -54,7 +56,8 @@ class _Pump:
     """The thread that pulls the generator and fills the box."""
 
     def __init__(self, items: Callable[[], AsyncGenerator[Any, None]]) -> None:
-        self.box: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.box: deque[tuple[str, Any]] = deque()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._items = items
         self._is_ready = threading.Event()
         self._is_done = threading.Event()
@@ -65,6 +68,16 @@ class _Pump:
     def start(self) -> None:
         threading.Thread(target=self._main, name="imgtag-core", daemon=True).start()
         self._is_ready.wait()
+
+    def first(self) -> tuple[str, Any]:
+        """The oldest thing in the box, left there: an interrupt while we wait or return takes nothing out of it."""
+        while not self.box:
+            self._bell.get()
+        return self.box[0]
+
+    def _put(self, kind: str, value: Any = None) -> None:
+        self.box.append((kind, value))
+        self._bell.put(None)
 
     def make_room(self) -> None:
         self._from_outside(lambda: self._room.release() if self._room else None)
@@ -85,11 +98,11 @@ class _Pump:
         try:
             asyncio.run(self._pull())
         except asyncio.CancelledError:
-            self.box.put(("end", None))
+            self._put("end")
         except BaseException as error:
-            self.box.put(("error", error))
+            self._put("error", error)
         else:
-            self.box.put(("end", None))
+            self._put("end")
         finally:
             self._is_ready.set()
             self._is_done.set()
@@ -103,6 +116,6 @@ class _Pump:
         try:
             async for item in source:
                 await self._room.acquire()
-                self.box.put(("item", item))
+                self._put("item", item)
         finally:
             await source.aclose()

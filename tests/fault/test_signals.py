@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import random
 import signal
 import threading
 import time
@@ -102,6 +103,28 @@ def test_a_second_signal_cuts(desk, figure):
     assert set(again.report["possibly_billed"]) == {url for url, n in ledger.calls_by_image.items() if n == 2}
     assert (again.report["possibly_billed_count"], again.report["calls"]) == (4, 20)
     figure("a second SIGINT", "1 run", f"ended after {took:.1f} s, 4 calls cut, 4 images listed")
+
+
+@pytest.mark.emulator(is_synthetic=True, latency=0.02)
+@pytest.mark.parametrize("times", [12, pytest.param(200, marks=pytest.mark.heavy)])
+def test_ctrl_c_at_random_moments(desk, figure, times):
+    """Whenever it comes: exit code 130 (0 when all was done), no traceback, no half table, no image asked twice."""
+    chance = random.Random(times)
+    codes = []
+    urls = []
+    for number in range(times):
+        urls = desk.write(100 * (number + 1))
+        process = desk.start()
+        time.sleep(0.1 + chance.random() * 0.6)
+        process.signal(signal.SIGINT)
+        codes.append(process.wait())
+        assert codes[-1] in (0, 130), (codes, process.stderr)
+        assert "Traceback" not in process.stderr
+        assert desk.out.exists() == (codes[-1] == 0)
+        desk.out.unlink(missing_ok=True)
+    assert desk.start().wait() == 0
+    assert_each_asked_once(desk.emulator, len(urls))
+    figure("SIGINT at random moments", f"{times} runs", f"{codes.count(130)} stopped, 0 images asked twice or missing")
 
 
 @pytest.mark.emulator(is_synthetic=True, latency=0.1)
