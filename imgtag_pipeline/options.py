@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, Literal, Self, TypedDict, TypeVar
 
 from imgtag_pipeline.breaker import BreakerLimits
@@ -169,8 +170,7 @@ def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
 def _within(name: str, value: object, low: float, high: float | None, *, whole: bool = False) -> None:
     if value is None:
         return
-    kind = int if whole else (int, float)
-    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not is_number or not low <= value <= (high if high is not None else float("inf")):  # type: ignore[operator]
         noun = "a whole number" if whole else "a number"
         bound = f"from {low:g} to {high:g}" if high is not None else f"of {low:g} or more"

@@ -1,0 +1,91 @@
+"""What a caller may ask for: checked when it is said, refused in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.options import Options
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"shape": "tall"}, "shape is 'tall'; allowed: 'long', 'wide', 'nested'"),
+        ({"shape": None}, "shape is None; allowed"),
+        ({"errors": "ignore"}, "errors is 'ignore'; allowed: 'rows', 'drop', 'raise'"),
+        ({"min_confidence": 1.1}, "min_confidence is 1.1; allowed: a number from 0 to 1"),
+        ({"min_confidence": "0.5"}, "min_confidence is '0.5'; allowed: a number"),
+        ({"min_confidence": float("nan")}, "min_confidence is nan"),
+        ({"top_k": 0}, "top_k is 0; allowed: a whole number of 1 or more"),
+        ({"top_k": 2.5}, "top_k is 2.5; allowed: a whole number"),
+        ({"top_k": True}, "top_k is True"),
+        ({"qps": 0}, "qps is 0; allowed: a number from 0.001"),
+        ({"qps": float("inf")}, "qps is inf"),
+        ({"concurrency": 0}, "concurrency is 0"),
+        ({"concurrency": 10_000}, "from 1 to 4096"),
+        ({"budget": -1}, "budget is -1; allowed: a number of 0 or more"),
+        ({"max_calls": 1.5}, "max_calls is 1.5; allowed: a whole number"),
+        ({"price": -0.1}, "price is -0.1"),
+        ({"grace": -1}, "grace is -1"),
+        ({"provider": None}, "provider is NoneType; allowed: an address"),
+        ({"provider": object()}, "provider is object"),
+        ({"vocabulary": ["cat"]}, "for shape='wide' only"),
+        ({"shape": "wide", "vocabulary": "cat"}, "a list of tag names"),
+        ({"shape": "wide", "vocabulary": ["cat", 7]}, "a list of tag names"),
+        ({"shape": "wide", "vocabulary": ["cat", ""]}, "a list of tag names"),
+        ({"shape": "wide", "vocabulary": ["cat", "dog", "cat"]}, "names a tag twice"),
+        ({"topk": 1}, "unknown option 'topk'; allowed: provider, .*; did you mean 'top_k'"),
+        ({"zzz": 1}, "unknown option 'zzz'; allowed: "),
+    ],
+)
+def test_a_wrong_word_is_refused(words, says):
+    """What was wrong and what is allowed, before anything happens."""
+    with pytest.raises(ConfigError, match=says):
+        Options.of(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"min_confidence": 0},
+        {"min_confidence": 1},
+        {"top_k": 1},
+        {"budget": 0},
+        {"max_calls": 0},
+        {"qps": 0.5},
+        {"shape": "wide", "vocabulary": []},
+        {"shape": "wide", "vocabulary": ("cat",)},
+        {"errors": "drop"},
+    ],
+)
+def test_the_bounds_are_allowed(words):
+    """The least and the most that a word may be."""
+    options = Options.of(words)
+    assert all(
+        getattr(options, name) == (tuple(value) if name == "vocabulary" else value) for name, value in words.items()
+    )
+
+
+def test_one_kept_column_may_be_a_name():
+    """`keep="sku"` is `keep=["sku"]`, not three letters."""
+    assert Options.of({"keep": "sku"}).keep == ("sku",)
+
+
+def test_a_checkpoint_may_be_a_path():
+    """A `Path` is the folder that it names."""
+    assert Options.of({"checkpoint": Path("/tmp/tags")}).checkpoint == "/tmp/tags"
+
+
+def test_secrets_are_not_shown():
+    """Storage options and the address of Redis may hold passwords."""
+    options = Options(storage_options={"secret": "canary"}, redis_url="redis://:canary@host/0")
+    assert "canary" not in repr(options)
+
+
+def test_numpy_numbers_are_numbers():
+    """A cell of a frame is a number as any other."""
+    import numpy as np
+
+    options = Options.of({"top_k": np.int64(3), "budget": np.float64(0.5), "min_confidence": np.float32(0.5)})
+    assert (options.top_k, options.budget, options.min_confidence) == (3, 0.5, 0.5)
