@@ -1,0 +1,308 @@
+"""`imgtag`: the verbs of `api` on the command line. Reports go to standard output, bars and logs to standard error."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn, ParamSpec, cast
+
+import typer
+
+from imgtag_pipeline import api, providers
+from imgtag_pipeline.cli import shown
+from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, RunStopped
+from imgtag_pipeline.options import OptionWords
+from imgtag_pipeline.providers.contract import Provider
+
+app = typer.Typer(
+    name="imgtag",
+    help="Image tags beside a column of image URLs: paced, resumable, billed once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+P = ParamSpec("P")
+
+
+def _command(name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Register a command whose errors become one sentence on standard error and an exit code."""
+
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(function)
+        def spoken(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except (ImgtagError, KeyboardInterrupt) as error:
+                raise typer.Exit(_say(error)) from None
+
+        app.command(name)(spoken)
+        return spoken
+
+    return register
+
+
+def _say(error: BaseException) -> int:
+    if isinstance(error, RunStopped | FatalError) and error.report is not None:
+        typer.echo(str(error.report), err=True)
+    typer.echo(f"imgtag: {str(error) or 'interrupted; every answer that had arrived is kept'}", err=True)
+    return error.exit_code if isinstance(error, ImgtagError) else 130
+
+
+In = Annotated[
+    str, typer.Argument(metavar="IN", help="Parquet, CSV or JSON lines: a file, a glob or a folder, any fsspec URL")
+]
+Col = Annotated[str | None, typer.Option("--col", help="column of image references [default: url]")]
+ProviderName = Annotated[str, typer.Option("--provider", help="who tags; see `imgtag providers`")]
+Checkpoint = Annotated[str | None, typer.Option("--checkpoint", help="tag store: what it knows is not asked again")]
+Qps = Annotated[float | None, typer.Option("--qps", help="calls a second, your share of the account's quota")]
+Key = Annotated[str | None, typer.Option("--key", help="column that identifies an image [default: the URL]")]
+Endpoint = Annotated[
+    str | None, typer.Option("--endpoint", help="another address of the API, e.g. http://127.0.0.1:8099")
+]
+Region = Annotated[str | None, typer.Option("--region", help="the vendor's region, e.g. cn-shanghai")]
+Extra = Annotated[list[str] | None, typer.Option("--option", help="provider option name=value, may be repeated")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else, on standard output")]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="the tag store: a folder or fsspec URL")]
+RedisUrl = Annotated[
+    str | None, typer.Option("--redis-url", envvar="IMGTAG_REDIS_URL", help="share quota and caps with other hosts")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="ask again about images that failed for good")]
+
+
+@_command()
+def label(
+    source: In,
+    out: Annotated[str, typer.Option("--out", help="file (its suffix says the format) or folder to write")],
+    col: Col = None,
+    provider: ProviderName = "local",
+    checkpoint: Checkpoint = None,
+    shape: Annotated[str, typer.Option("--shape", help="long, wide or nested")] = "long",
+    qps: Qps = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", help="exchanges in flight")] = None,
+    budget: Annotated[float | None, typer.Option("--budget", help="yuan to spend at most")] = None,
+    max_calls: Annotated[int | None, typer.Option("--max-calls", help="paid calls to send at most")] = None,
+    price: Annotated[float | None, typer.Option("--price", help="yuan per call, where it is not published")] = None,
+    max_failed: Annotated[int, typer.Option("--max-failed", help="failed images up to which the exit code is 0")] = 0,
+    retry_failed: RetryFailed = False,
+    min_confidence: Annotated[
+        float | None, typer.Option("--min-confidence", help="show tags from here, 0 to 1")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="show so many tags per image")] = None,
+    vocabulary: Annotated[
+        Path | None, typer.Option("--vocabulary", help="file with one tag a line: wide columns")
+    ] = None,
+    key: Key = None,
+    keep: Annotated[list[str] | None, typer.Option("--keep", help="column to carry into a long table")] = None,
+    endpoint: Endpoint = None,
+    region: Region = None,
+    option: Extra = None,
+    redis_url: RedisUrl = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="only the first so many rows")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT if it exists")] = False,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no bar and no report")] = False,
+) -> None:
+    """Tag the images of IN and write the table to OUT."""
+    words: dict[str, Any] = {
+        "provider": _provider(provider, endpoint, region, option),
+        "checkpoint": checkpoint,
+        "shape": shape,
+        "qps": qps,
+        "concurrency": concurrency,
+        "budget": budget,
+        "max_calls": max_calls,
+        "price": price,
+        "retry_failed": retry_failed,
+        "min_confidence": min_confidence,
+        "top_k": top_k,
+        "vocabulary": None if vocabulary is None else _lines(vocabulary),
+        "key": key,
+        "keep": tuple(keep or ()),
+        "redis_url": redis_url,
+        "progress": False if quiet else None,
+    }
+    report = api.enrich(source, out, col=col, overwrite=overwrite, limit=limit, **_typed(words))
+    if as_json:
+        _print_json(report.to_dict())
+    elif not quiet:
+        typer.echo(f"{report}\n{'written to':<17} {out}")
+    if report.failed_images > max_failed:
+        raise typer.Exit(1)
+
+
+def _retry() -> Callable[..., None]:
+    """`label` that asks again about failed images: the same options, and the tag store is not optional."""
+    known = inspect.signature(label, eval_str=True)
+    needed = known.parameters["checkpoint"].replace(default=inspect.Parameter.empty)
+    parameters = {**known.parameters, "checkpoint": needed}
+    del parameters["retry_failed"]
+
+    @functools.wraps(label)
+    def retry(**words: Any) -> None:
+        label(**words, retry_failed=True)
+
+    retry.__doc__ = "Ask again about the images of IN that failed for good, and write the whole table to OUT."
+    inner = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters.values()]
+    retry.__signature__ = known.replace(parameters=inner)  # type: ignore[attr-defined]
+    return retry
+
+
+app.command("retry")(_retry())
+
+
+@_command()
+def plan(
+    source: In,
+    col: Col = None,
+    provider: ProviderName = "local",
+    checkpoint: Checkpoint = None,
+    qps: Qps = None,
+    price: Annotated[float | None, typer.Option("--price", help="yuan per call, where it is not published")] = None,
+    key: Key = None,
+    retry_failed: RetryFailed = False,
+    endpoint: Endpoint = None,
+    region: Region = None,
+    option: Extra = None,
+    as_json: Json = False,
+) -> None:
+    """Say what labelling IN would take: images, calls, yuan, finish time. No call is made."""
+    words = {
+        "provider": _provider(provider, endpoint, region, option),
+        "checkpoint": checkpoint,
+        "qps": qps,
+        "price": price,
+        "key": key,
+        "retry_failed": retry_failed,
+    }
+    made = api.plan(source, col=col, **_typed(words))
+    if as_json:
+        _print_json(made.to_dict())
+    else:
+        typer.echo(str(made))
+
+
+@_command("providers")
+def list_providers(as_json: Json = False) -> None:
+    """List who can tag, and what a call costs."""
+    _tell(api.provider_rows(), shown.provider_lines, as_json)
+
+
+@_command()
+def status(store: Store, as_json: Json = False) -> None:
+    """Say what a tag store holds."""
+    _tell(api.status(store), shown.status_lines, as_json)
+
+
+@_command()
+def compact(store: Store, as_json: Json = False) -> None:
+    """Merge the small parts of a tag store."""
+    _tell(api.compact(store), shown.compact_lines, as_json)
+
+
+@_command()
+def doctor(
+    provider: Annotated[str, typer.Option("--provider", help="whom to examine; see `imgtag providers`")],
+    endpoint: Endpoint = None,
+    region: Region = None,
+    option: Extra = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="ask about this image [default: one that is not]")
+    ] = None,
+    no_call: Annotated[bool, typer.Option("--no-call", help="look only at what can be seen without a call")] = False,
+) -> None:
+    """Say what is wrong with credentials, clock, endpoint, region or purchase, with at most one call."""
+    from imgtag_pipeline.doctor import Doctor
+
+    found = Doctor(_provider(provider, endpoint, region, option), typer.echo, image=image, makes_call=not no_call)
+    if code := found.examine():
+        raise typer.Exit(code)
+
+
+@_command()
+def emulate(
+    port: Annotated[int, typer.Option("--port", help="port on 127.0.0.1; 0 takes a free one")] = 8099,
+    qps: Annotated[float, typer.Option("--qps", help="quota per account and action")] = 2.0,
+    latency: Annotated[float, typer.Option("--latency", help="seconds before each answer")] = 0.05,
+    fault: Annotated[list[str] | None, typer.Option("--fault", help="e.g. throttle=0.05, may be repeated")] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="folder served at /_emulator/images/")] = None,
+) -> None:
+    """Run a loopback cloud that speaks the vendors' APIs. Ctrl-C ends it."""
+    from imgtag_pipeline import emulator
+
+    def announce(url: str) -> None:
+        typer.echo(f"# a cloud on {url}: {qps:g} calls a second; Ctrl-C ends it")
+        typer.echo("\n".join(emulator.exports(url)))
+
+    options = emulator.EmulatorOptions(port=port, qps=qps, latency=latency, faults=tuple(fault or ()), images=images)
+    emulator.serve(options, announce)
+
+
+@_command()
+def demo(
+    folder: Annotated[Path | None, typer.Option("--folder", help="where to work [default: a temporary folder]")] = None,
+) -> None:
+    """Show it all in half a minute: pictures, a loopback cloud, an interruption, a resumed run, the tables."""
+    from imgtag_pipeline.demo import run_demo
+
+    run_demo(folder, typer.echo)
+
+
+def _provider(address: str, endpoint: str | None, region: str | None, option: list[str] | None) -> Provider:
+    words: dict[str, str] = {}
+    for pair in option or ():
+        name, mark, value = pair.partition("=")
+        if not mark or not name:
+            raise ConfigError(f"--option {pair!r} is not understood; write name=value, for example color_count=5")
+        words[name.replace("-", "_")] = value
+    if endpoint is not None:
+        words["endpoint"] = endpoint
+    if region is not None:
+        words["region"] = region
+    return providers.get(address, **words)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the vocabulary {path} cannot be read ({error}); give a text file, one tag a line") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _tell(
+    rows: Sequence[dict[str, Any]], lines: Callable[[Sequence[dict[str, Any]]], Iterator[str]], as_json: bool
+) -> None:
+    if as_json:
+        _print_json(rows)
+    else:
+        typer.echo("\n".join(lines(rows)))
+
+
+def _typed(words: dict[str, Any]) -> OptionWords:
+    return cast(OptionWords, words)
+
+
+def _print_json(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Run the command line; exits with 0, 1 (failed images), 2 (caller's mistake), 3 (fatal), 4 (cap) or 130."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
