@@ -10,8 +10,10 @@ from imgtag_pipeline.report import Progress
 
 
 def is_watched() -> bool:
-    """Whether somebody sees standard error: a terminal or a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    """Whether somebody sees standard error: a terminal, or the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return sys.stderr.isatty() or hasattr(shell, "kernel")
 
 
 class Bar:
