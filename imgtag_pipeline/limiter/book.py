@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from imgtag_pipeline.quota_level import Level, window_of
+from imgtag_pipeline.limiter.level import Level, window_of
 
 Floats = npt.NDArray[np.float64]
 Tickets = npt.NDArray[np.int64]
@@ -86,10 +86,11 @@ class Book:
             _, window = self.level.allowed()
             self.free[grant.slot] = self.soon[grant.slot] = sent + window + allowance
 
-    def hold(self, grant: Grant, until: float) -> None:
-        """The call has not left yet: keep its slot until then at least."""
+    def hold(self, grant: Grant, latest: float) -> None:
+        """The call is late and arrives at `latest`: keep its slot for a window after that."""
         if abs(int(self.ticket[grant.slot])) == grant.ticket:
-            self.free[grant.slot] = max(until, self.free[grant.slot])
+            _, window = self.level.allowed()
+            self.free[grant.slot] = max(latest + window, self.free[grant.slot])
 
     def give_back(self, grant: Grant) -> None:
         """The grant will not be used: its slot is free at once."""

@@ -162,7 +162,10 @@ class Level:
             return
         if granted < self.probe_sent:
             is_new = 0 < self.proven < load
-            self._set(min(self.rate, load - 1) if is_new else DECREASE * (min(self.rate, load) if load > 1 else self.rate), now)
+            self._set(
+                min(self.rate, load - 1) if is_new else DECREASE * (min(self.rate, load) if load > 1 else self.rate),
+                now,
+            )
             self.proven = self.proven if is_new else 0.0
         self.ceiling = load
         self.refused_sent = granted

@@ -9,9 +9,9 @@ from collections import deque
 GRAIN = 0.0002  # clock grain and rounding, on top of every allowance
 LONGEST = 1.5  # a request that takes longer than this to arrive (a lost SYN takes 1 s) is beyond what is promised
 _KEPT = 128
-_WARM_ENOUGH = 3
-_MEAN_GIVEN_AWAY = 0.005  # of a window: what allowances may cost on average before the usual spread counts as the
-_SPREAD_MARGIN = 0.003  # server's own working time, which delays no arrival; then this much stays for the network
+_WARM_ENOUGH = 16
+_MEAN_GIVEN_AWAY = 0.03  # of a window: what allowances may cost on average before the usual spread counts as the
+_SPREAD_MARGIN = 0.005  # server's own working time, which delays no arrival; then this much stays for the network
 
 
 class RoundTrips:
@@ -19,7 +19,7 @@ class RoundTrips:
 
     Until a few calls have gone over connections that were open already, a call may have arrived as late as its reply.
     After that, at most `rtt - smallest rtt` late. Where round trips are spread so widely that this would cost more
-    than half a percent of the quota, the usual spread is taken for the server's working time, and only what is
+    than 3 % of the quota, the usual spread is taken for the server's working time, and only what is
     longer than usual counts.
     """
 
@@ -58,7 +58,8 @@ class RoundTrips:
             return
         trips = sorted(self._recent)
         self._longest = trips[-1]
-        self._base, self._margin = trips[0], GRAIN
+        self._base = trips[0]
+        self._margin = GRAIN + (trips[len(trips) // 8] - trips[0]) / 2  # the shortest is yet to be seen
         over, most = 0.0, _MEAN_GIVEN_AWAY * len(trips)
         for rank in range(len(trips) - 1, 0, -1):  # lower the base from the longest trip while that is affordable
             over += (trips[rank] - trips[rank - 1]) * (len(trips) - rank)

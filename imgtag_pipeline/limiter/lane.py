@@ -1,0 +1,254 @@
+"""The queue of one quota in this process: first in, first out, one timer, the clock read again at every release."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.limiter.book import Book, Grant
+from imgtag_pipeline.limiter.shelf import Shelf
+from imgtag_pipeline.limiter.trips import LONGEST, RoundTrips
+
+_SHORT_NAP = 0.005  # seconds that are slept through: notes written meanwhile wait so long
+_LONGEST_NAP = 0.25  # other processes may have changed the book since
+_DAWDLING = 0.1  # seconds between a release and its call after which the book is told
+
+Note = Callable[[Book, float], None]
+
+
+class Slot(Protocol):
+    """Leave to make one call, now."""
+
+    def sent(self) -> bool:
+        """Say it right before the bytes leave. False: too late, the slot has lapsed; acquire again."""
+        ...
+
+    def replied(self) -> None:
+        """The reply is here, or the call has failed: its round trip is known."""
+        ...
+
+    def unused(self) -> None:
+        """No call was made after all: give the slot to the next in the queue."""
+        ...
+
+
+class FreeSlot:
+    """A call without a quota."""
+
+    def sent(self) -> bool:
+        """Never too late."""
+        return True
+
+    def replied(self) -> None:
+        """Of no interest."""
+
+    def unused(self) -> None:
+        """Of no interest."""
+
+
+class LaneSlot:
+    """One grant of a lane; all times are the caller's monotonic ones."""
+
+    __slots__ = ("_is_over", "_lane", "grant", "released", "sent_at")
+
+    def __init__(self, lane: Lane, grant: Grant, released: float) -> None:
+        self._lane = lane
+        self._is_over = False
+        self.grant = grant
+        self.released = released
+        self.sent_at: float | None = None
+
+    def sent(self) -> bool:
+        """The call leaves now, unless the slot has lapsed."""
+        now = self._lane.clock.monotonic()
+        if self._is_over or now - self.released > LONGEST:
+            self.unused()
+            return False
+        self.sent_at = now
+        self._lane.sent(self, now)
+        return True
+
+    def replied(self) -> None:
+        """The round trip is over."""
+        if not self._is_over:
+            self._is_over = True
+            self._lane.replied(self)
+
+    def unused(self) -> None:
+        """The slot goes back; a call that has left keeps it."""
+        if self.sent_at is None and not self._is_over:
+            self._is_over = True
+            self._lane.unused(self)
+
+
+class Lane:
+    """The queue of one quota key in this process."""
+
+    def __init__(self, qps: float, shelf: Shelf, clock: Clock) -> None:
+        self.qps = qps
+        self.clock = clock
+        self.trips = RoundTrips()
+        self.last: LaneSlot | None = None
+        self.calls = 0
+        self.held_seconds = 0.0
+        self.first_asked: float | None = None
+        self._shelf = shelf
+        self._unsent: dict[int, LaneSlot] = {}
+        self._paused_until = clock.monotonic()
+        self._waiting: deque[asyncio.Future[LaneSlot]] = deque()
+        self._notes: list[Note] = [lambda book, now: book.tell(qps)]
+        self._pump: asyncio.Task[None] | None = None
+        self._nap: asyncio.Task[None] | None = None
+
+    async def acquire(self) -> Slot:
+        """Wait for the turn of one call."""
+        if self.first_asked is None:
+            self.first_asked = self.clock.monotonic()
+        future: asyncio.Future[LaneSlot] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._wake()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().unused()
+            raise
+
+    def tell(self, qps: float) -> None:
+        """The caller's share of the quota, should it have changed."""
+        if qps != self.qps:
+            self.qps = qps
+            self.note(lambda book, now: book.tell(qps))
+
+    def note(self, note: Note) -> None:
+        """Have this written into the book at the next visit."""
+        self._notes.append(note)
+        self._wake()
+
+    def pause(self, seconds: float) -> None:
+        """Nobody sends for so long, those with a lease included."""
+        self._paused_until = max(self._paused_until, self.clock.monotonic() + seconds)
+        self.note(lambda book, now: book.pause(now + seconds))
+
+    def sent(self, slot: LaneSlot, now: float) -> None:
+        """The call of this slot leaves."""
+        self._unsent.pop(slot.grant.ticket, None)
+        if now - slot.released > _DAWDLING:
+            self._hold(slot, now)
+
+    def replied(self, slot: LaneSlot) -> None:
+        """The call of this slot is over: its latest arrival is known."""
+        now = self.clock.monotonic()
+        self.last = slot
+        self._unsent.pop(slot.grant.ticket, None)
+        sent = slot.sent_at if slot.sent_at is not None else slot.released
+        self.trips.add(sent, now)
+        allowance = self.trips.allowance(now - sent)
+        on_shelf = sent + self._shelf.early
+        self.note(lambda book, _: book.settle(slot.grant, on_shelf, allowance))
+
+    def unused(self, slot: LaneSlot) -> None:
+        """The call of this slot was not made."""
+        self._unsent.pop(slot.grant.ticket, None)
+        self.calls -= 1
+        self.note(lambda book, _: book.give_back(slot.grant))
+
+    async def close(self) -> None:
+        """Send the waiting away and write the last notes, if that is still possible."""
+        for future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        with contextlib.suppress(StoreError):
+            if self._notes:
+                await self._shelf.visit(self._turn)
+        await self._shelf.close()
+
+    def _wake(self) -> None:
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.get_running_loop().create_task(self._run(), name="imgtag-pacer")
+        elif self._nap is not None:
+            self._nap.cancel()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting or self._notes:
+                if not self._waiting:
+                    await self.clock.sleep(self._shelf.patience)
+                await self._round()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_exception(error)
+            self._waiting.clear()
+
+    async def _round(self) -> None:
+        self._keep_unsent()
+        noted = len(self._notes)
+        grants, wait, is_held = await self._shelf.visit(self._turn)
+        del self._notes[:noted]
+        await self._release(grants)
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        if self._waiting:
+            before = self.clock.monotonic()
+            await self._sleep(wait)
+            self.held_seconds += (self.clock.monotonic() - before) if is_held else 0.0
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep until the next slot may be free; a note shortens a long sleep, for it may change that."""
+        if seconds < _SHORT_NAP:
+            await self.clock.sleep(seconds)
+            return
+        if not self._notes:
+            self._nap = asyncio.get_running_loop().create_task(self.clock.sleep(min(seconds, _LONGEST_NAP)))
+            try:
+                await asyncio.wait({self._nap})
+            finally:
+                self._nap.cancel()
+                self._nap = None
+        if self._notes and self._shelf.patience:
+            await self.clock.sleep(min(seconds, self._shelf.patience))
+
+    def _turn(self, book: Book, now: float) -> tuple[list[Grant], float, bool]:
+        for note in list(self._notes):
+            note(book, now)
+        wanted = sum(1 for future in self._waiting if not future.done())
+        unanswered = self.trips.unanswered(book.level.allowed()[1])
+        grants = book.take(now, wanted, horizon=self._shelf.horizon, unanswered=unanswered)
+        return grants, book.wait(now), book.is_held(now)
+
+    def _keep_unsent(self) -> None:
+        """A stalled loop may hold slots whose calls have not left: they stay taken."""
+        now = self.clock.monotonic()
+        for slot in self._unsent.values():
+            if now - slot.released > _DAWDLING:
+                self._hold(slot, now + LONGEST)
+
+    def _hold(self, slot: LaneSlot, sent: float) -> None:
+        latest = sent + self._shelf.early + LONGEST
+        self._notes.append(lambda book, _: book.hold(slot.grant, latest))
+
+    async def _release(self, grants: list[Grant]) -> None:
+        for grant in grants:
+            while (ahead := grant.at - self._shelf.late - self.clock.monotonic()) > 0:
+                await self.clock.sleep(ahead)
+            while self._waiting and self._waiting[0].done():
+                self._waiting.popleft()
+            now = self.clock.monotonic()
+            if not self._waiting or now < self._paused_until:
+                self._notes.append(lambda book, _, grant=grant: book.give_back(grant))  # type: ignore[misc]
+                continue
+            slot = LaneSlot(self, grant, now)
+            self.calls += 1
+            self._unsent[grant.ticket] = slot
+            self._waiting.popleft().set_result(slot)

@@ -1,0 +1,101 @@
+"""Pacing: no window of a second at the server ever holds more calls than the quota, for everybody on the quota's key.
+
+What was sent when is kept in a book (`book`) on a shelf: in this process, in a locked file for the host (`file`), or in
+Redis for all hosts (`redis`). Each quota key has its own queue (`lane`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.limiter.lane import FreeSlot, Lane, LaneSlot, Slot
+from imgtag_pipeline.limiter.shelf import MemoryShelf, Shelf
+from imgtag_pipeline.model import Quota
+
+
+class Limiter:
+    """Lets calls go at the pace of their quotas.
+
+    `share` is "host" (all processes of this user on this host, the default), a folder to share another circle in, or
+    None for this process alone; with `redis_url`, hosts share as well. Use it from one event loop.
+    """
+
+    def __init__(
+        self, *, clock: Clock, share: Literal["host"] | str | Path | None = "host", redis_url: str | None = None
+    ) -> None:
+        self._clock = clock
+        self._share = share
+        self._redis_url = redis_url
+        self._lanes: dict[str, Lane] = {}
+
+    async def acquire(self, quota: Quota) -> Slot:
+        """Wait for this call's turn; returns at the moment at which it may be sent, and the caller sends at once."""
+        lane = self._lane(quota)
+        return FreeSlot() if lane is None else await lane.acquire()
+
+    def throttled(self, quota: Quota, retry_after: float | None = None, *, slot: Slot | None = None) -> None:
+        """A call was refused for being too fast: everybody on this quota slows down, and waits `retry_after`.
+
+        Without `slot`, it was the call whose reply was noted last.
+        """
+        lane = self._lane(quota)
+        if lane is None:
+            return
+        mine = slot if isinstance(slot, LaneSlot) else lane.last
+        if mine is not None:
+            grant = mine.grant
+            lane.note(lambda book, now: book.refused(grant, now))
+        if retry_after:
+            self.pause(quota, retry_after)
+
+    def succeeded(self, quota: Quota, *, slot: Slot | None = None) -> None:
+        """A call was answered: part of a clean stretch, after which the pace rises again."""
+        lane = self._lane(quota)
+        mine = slot if isinstance(slot, LaneSlot) else lane.last if lane else None
+        if lane is not None and mine is not None:
+            grant = mine.grant
+            lane.note(lambda book, now: book.accepted(grant, now))
+
+    def pause(self, quota: Quota, seconds: float) -> None:
+        """Nobody on this quota sends for so long, however long they have queued."""
+        lane = self._lane(quota)
+        if lane is not None:
+            lane.pause(seconds)
+
+    @property
+    def throttled_seconds(self) -> float:
+        """How long calls have waited while throttled answers or a pause held a quota back."""
+        return sum(lane.held_seconds for lane in self._lanes.values())
+
+    def used(self, quota: Quota) -> float | None:
+        """Calls sent by this limiter as a share of what the quota allowed since the first was asked for."""
+        lane = self._lanes.get(quota.key)
+        if lane is None or lane.first_asked is None:
+            return None
+        elapsed = self._clock.monotonic() - lane.first_asked
+        return lane.calls / (lane.qps * elapsed) if elapsed > 0 else None
+
+    async def aclose(self) -> None:
+        """Stop all queues (waiting calls are cancelled) and give back what was not used."""
+        lanes, self._lanes = list(self._lanes.values()), {}
+        await asyncio.gather(*(lane.close() for lane in lanes))
+
+    def _lane(self, quota: Quota) -> Lane | None:
+        if quota.qps is None:
+            return None
+        lane = self._lanes.get(quota.key)
+        if lane is None:
+            if not quota.qps > 0:
+                raise ConfigError(f"qps is {quota.qps!r}; allowed is a number above 0, or None for no limit")
+            lane = self._lanes[quota.key] = Lane(quota.qps, self._shelf(quota), self._clock)
+        else:
+            lane.tell(quota.qps)
+        return lane
+
+    def _shelf(self, quota: Quota) -> Shelf:
+        assert quota.qps is not None
+        return MemoryShelf(quota.qps, self._clock)

@@ -1,0 +1,274 @@
+"""Pacing on a clock that obeys: what a server would count, what waits, what is learned."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.limiter import Limiter
+from imgtag_pipeline.limiter.trips import LONGEST
+from imgtag_pipeline.model import Quota
+from imgtag_pipeline.testing import FakeClock
+
+
+class Server:
+    """Answers after a round trip, counts arrivals, refuses what is above its quota in the last second."""
+
+    def __init__(
+        self,
+        clock: FakeClock,
+        quota: Callable[[float], float] = lambda seconds: 1e9,
+        *,
+        one_way: float = 0.01,
+        jitter: float = 0.0,
+        work: float = 0.0,
+    ) -> None:
+        self.clock, self.quota, self.one_way, self.jitter, self.work = clock, quota, one_way, jitter, work
+        self.began = clock.monotonic()
+        self.random = random.Random(7)
+        self.arrivals: list[float] = []
+        self.window: deque[float] = deque()
+        self.refused = 0
+
+    async def call(self) -> bool:
+        """True: answered; False: throttled."""
+        under_way = self.one_way + self.random.random() * self.jitter
+        now = self.clock.monotonic() + under_way  # a stall of the caller's loop does not concern the server
+        await self.clock.sleep(under_way)
+        self.arrivals.append(now)
+        while self.window and self.window[0] <= now - 1:
+            self.window.popleft()
+        is_good = len(self.window) < self.quota(now - self.began)
+        if is_good:
+            self.window.append(now)
+        self.refused += not is_good
+        await self.clock.sleep(self.random.random() * self.work)
+        await self.clock.sleep(self.one_way + self.random.random() * self.jitter)
+        return is_good
+
+
+def worst_window(arrivals: list[float], seconds: float = 1.0) -> int:
+    """The most arrivals that any window of so many seconds holds, its end left out."""
+    recent: deque[float] = deque()
+    worst = 0
+    for at in sorted(arrivals):
+        recent.append(at)
+        while recent[0] <= at - seconds + 1e-9:
+            recent.popleft()
+        worst = max(worst, len(recent))
+    return worst
+
+
+async def make_calls(limiter: Limiter, quota: Quota, server: Server, number: int, *, workers: int = 64) -> None:
+    """So many answered calls, throttled ones repeated."""
+    left = number
+
+    async def work() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            while True:
+                slot = await limiter.acquire(quota)
+                if not slot.sent():
+                    continue
+                is_good = await server.call()
+                slot.replied()
+                if is_good:
+                    limiter.succeeded(quota, slot=slot)
+                    break
+                limiter.throttled(quota, slot=slot)
+
+    await asyncio.gather(*(work() for _ in range(workers)))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def limiter(clock):
+    pacer = Limiter(clock=clock, share=None)
+    yield pacer
+    await pacer.aclose()
+
+
+@pytest.mark.parametrize(("jitter", "work"), [(0.0, 0.0), (0.002, 0.0), (0.02, 0.0), (0.0, 0.5), (0.002, 0.5)])
+@pytest.mark.parametrize("qps", [1, 7, 20, 200])
+async def test_no_window_at_the_server_holds_more_than_the_quota(clock, limiter, qps, jitter, work):
+    """With jitter on the way and answers that take their time, no sliding second holds more calls than the quota."""
+    server = Server(clock, jitter=jitter, work=work)
+    await clock.run(make_calls(limiter, Quota("q", qps), server, 12 * qps))
+    assert worst_window(server.arrivals) <= qps
+
+
+@pytest.mark.parametrize("qps", [10, 50, 500])
+async def test_nearly_all_of_the_quota_is_used(clock, limiter, qps):
+    """Over a steady way to the server, at least 99 % of the quota is used."""
+    server = Server(clock, jitter=0.0005)
+    await clock.run(make_calls(limiter, Quota("q", qps), server, 20 * qps))
+    assert len(server.arrivals) >= 0.99 * qps * (server.arrivals[-1] - server.arrivals[0])
+
+
+async def test_a_rate_below_one_call_a_second_works(clock, limiter):
+    """At 0.5 a second, calls are two seconds apart."""
+    server = Server(clock)
+    await clock.run(make_calls(limiter, Quota("q", 0.5), server, 6))
+    gaps = [later - sooner for sooner, later in pairwise(server.arrivals)]
+    assert all(2.0 <= gap < 2.1 for gap in gaps)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.2, 5.0])
+async def test_a_stalled_loop_sends_no_burst(clock, limiter, seconds):
+    """After somebody has blocked the event loop, the windows hold no more than the quota either."""
+    server = Server(clock, jitter=0.01)
+    job = asyncio.ensure_future(make_calls(limiter, Quota("q", 20), server, 300))
+    for _ in range(6):
+        await clock.advance(1.37)
+        clock.stall(seconds)
+    await clock.run(asyncio.wait_for(job, None))
+    assert worst_window(server.arrivals) <= 20
+
+
+async def test_waiting_calls_go_first_in_first_out(clock, limiter):
+    """Who has queued first is served first."""
+    order = []
+
+    async def call(number):
+        slot = await limiter.acquire(Quota("q", 5))
+        slot.sent()
+        order.append(number)
+        slot.replied()
+
+    await clock.run(asyncio.wait_for(asyncio.gather(*(call(n) for n in range(40))), None))
+    assert order == list(range(40))
+
+
+async def test_a_pause_binds_calls_already_waiting(clock, limiter):
+    """After the vendor says wait 5 s, nobody sends for 5 s, however long they have queued."""
+    server = Server(clock)
+    job = asyncio.ensure_future(make_calls(limiter, Quota("q", 10), server, 60))
+    await clock.advance(2.0)
+    limiter.pause(Quota("q", 10), 5.0)
+    paused, sent = clock.monotonic(), len(server.arrivals)
+    await clock.advance(4.99)
+    under_way = [at for at in server.arrivals[sent:] if at > paused + server.one_way]
+    assert under_way == []
+    await clock.run(asyncio.wait_for(job, None))
+    assert len(server.arrivals) == 60
+    assert limiter.throttled_seconds == pytest.approx(5.0, abs=0.3)
+
+
+async def test_retry_after_is_a_pause(clock, limiter):
+    """A throttled answer that names a time holds everybody back for that long."""
+    quota = Quota("q", 10)
+    slot = await limiter.acquire(quota)
+    slot.sent()
+    slot.replied()
+    limiter.throttled(quota, 3.0, slot=slot)
+    waiting = asyncio.ensure_future(limiter.acquire(quota))
+    await clock.advance(2.9)
+    assert not waiting.done()
+    await clock.advance(0.2)
+    assert waiting.done()
+
+
+async def test_a_burst_of_throttled_answers_is_one_decrease(clock, limiter):
+    """Ten refusals of calls that were on their way together slow down as one does."""
+    quota = Quota("q", 40)
+    server = Server(clock, lambda seconds: 40 if seconds < 5 else 20, one_way=0.1)
+    job = asyncio.ensure_future(make_calls(limiter, quota, server, 400))
+    await clock.advance(5.7)
+    sent = len(server.arrivals)
+    await clock.advance(3.0)
+    assert server.refused >= 3
+    assert len(server.arrivals) - sent >= 3 * 20 * 0.5
+    await clock.run(asyncio.wait_for(job, None))
+
+
+async def test_a_cancelled_waiter_gives_its_turn_on(clock, limiter):
+    """A slot handed to a call that is cancelled in the same moment goes to the next."""
+    quota = Quota("q", 1)
+    first = await limiter.acquire(quota)
+    first.sent()
+    first.replied()
+    waiting = [asyncio.ensure_future(limiter.acquire(quota)) for _ in range(3)]
+    await clock.advance(0.5)
+    waiting[0].cancel()
+    waiting[1].cancel()
+    await clock.advance(0.7)
+    assert waiting[2].done()
+
+
+async def test_a_slot_that_was_not_used_is_free_at_once(clock, limiter):
+    """A call that was not made after all costs nobody a second."""
+    quota = Quota("q", 1)
+    (await limiter.acquire(quota)).unused()
+    waiting = asyncio.ensure_future(limiter.acquire(quota))
+    await clock.advance(0.7)
+    assert waiting.done()
+
+
+async def test_a_slot_lapses_when_its_call_does_not_leave(clock, limiter):
+    """A call that took too long to be prepared asks again; one in time goes, and what is over stays over."""
+    quota = Quota("q", 5)
+    slow = await limiter.acquire(quota)
+    clock.stall(LONGEST + 0.1)
+    assert not slow.sent()
+    slow.unused()
+    quick = asyncio.ensure_future(limiter.acquire(quota))
+    await clock.advance(0.5)
+    assert quick.result().sent()
+    quick.result().unused()
+    assert limiter.used(quota) > 0
+
+
+async def test_no_quota_never_waits(limiter):
+    """Calls without a limit go at once, and nothing is counted."""
+    slots = [await limiter.acquire(Quota("free", None)) for _ in range(100)]
+    assert all(slot.sent() for slot in slots)
+    assert limiter.used(Quota("free", None)) is None
+
+
+@pytest.mark.parametrize("qps", [0, -1, float("nan")])
+async def test_an_impossible_quota_is_refused(limiter, qps):
+    """A quota must be above 0."""
+    with pytest.raises(ConfigError, match="above 0"):
+        await limiter.acquire(Quota("q", qps))
+
+
+async def test_quotas_do_not_wait_for_each_other(clock, limiter):
+    """A slow key holds no other key back."""
+    slow, quick = Server(clock), Server(clock)
+    job = asyncio.ensure_future(make_calls(limiter, Quota("slow", 0.1), slow, 5))
+    began = clock.monotonic()
+    await clock.run(make_calls(limiter, Quota("quick", 50), quick, 100))
+    assert clock.monotonic() - began < 2.5
+    job.cancel()
+
+
+async def test_closing_sends_the_waiting_away(clock):
+    """Who still waits when the limiter is closed is cancelled."""
+    pacer = Limiter(clock=clock, share=None)
+    await pacer.acquire(Quota("q", 0.1))
+    waiting = asyncio.ensure_future(pacer.acquire(Quota("q", 0.1)))
+    await clock.advance(0.1)
+    await pacer.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+@pytest.mark.parametrize("one_way", [0.005, 0.025])
+@pytest.mark.parametrize("phase", [20.0, 60.0])
+async def test_a_quota_that_was_told_wrongly_and_changes_is_found(clock, limiter, one_way, phase):
+    """Told 100, real 20, then 5, then 40: at most 1.10 times the ideal time, at most 3 % throttled."""
+    server = Server(clock, lambda seconds: 20 if seconds < phase else 5 if seconds < 2 * phase else 40, one_way=one_way)
+    began = clock.monotonic()
+    await clock.run(make_calls(limiter, Quota("q", 100), server, int(65 * phase)))
+    assert clock.monotonic() - began <= 1.10 * 3 * phase
+    assert server.refused <= 0.03 * len(server.arrivals)
+    assert limiter.throttled_seconds > phase
