@@ -14,7 +14,7 @@ from imgtag_pipeline.model import Outcome
 NOT_ASKED: Final = "the run stopped before this image was asked; a re-run continues"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Answered:
     """A window's rows with the outcomes of its images; `index` maps a row to its outcome, null where there is none."""
 

@@ -17,7 +17,7 @@ from imgtag_pipeline.urls import unsigned_url
 SEEN_FRESH = 1 << 18
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Window:
     """A slice of the caller's rows with its distinct images.
 
@@ -110,7 +110,7 @@ def _digest(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Pending:
     """The images that wait for a worker, oldest first. Closed when no more will come."""
 

@@ -28,7 +28,7 @@ LOOK_AHEAD = 8192
 WINDOWS_AHEAD = 4
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Run:
     """One pass of one input through one provider.
 

@@ -47,7 +47,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture
 def figure(request):
-    """`figure(what, how_often, outcome)` adds a line to the table at the end; with a number, all of one kind are one."""
+    """`figure(what, how_often, outcome)` adds a line to the table at the end; those with a number are one line."""
 
     def add(what, how_often, outcome, number=None):
         request.node.user_properties.append(("figure", [what, how_often, outcome, number]))

@@ -1,4 +1,4 @@
-"""Everything goes wrong now and then: every row is answered or named, few calls are lost, and every doubt is counted."""
+"""Everything goes wrong now and then: every row is answered or named, few calls are lost, every doubt is counted."""
 
 import json
 
