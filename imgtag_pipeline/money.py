@@ -12,6 +12,7 @@ from typing import Any
 from imgtag_pipeline import ledger, pricing
 from imgtag_pipeline.caps import Book, FileBook, MemoryBook, Purse, month_of
 from imgtag_pipeline.caps.files import SUFFIX
+from imgtag_pipeline.caps.redis import RedisBook
 from imgtag_pipeline.checkpoint.layout import local_path
 from imgtag_pipeline.checkpoint.spool import spool_folder
 from imgtag_pipeline.clock import Clock
@@ -88,8 +89,6 @@ def _kept_book(options: Options, provider: Provider) -> FileBook | None:
 def _redis_book(options: Options, provider: Provider) -> Book | None:
     if options.redis_url is None:
         return None
-    from imgtag_pipeline.caps.redis import RedisBook
-
     key, address = provider.quota.key, provider.address
     store = options.checkpoint
     where = "" if store is None or local_path(store) is not None else unsigned_url(store).rstrip("/")

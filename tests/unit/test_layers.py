@@ -21,7 +21,7 @@ LAYERS = [
     {"providers", "report"},
     {"stage"},
     {"options", "answered", "run_store"},
-    {"run", "shaping"},
+    {"run", "shaping", "money"},
     {"stages"},
     {"pipeline"},
     {"bridge", "progress"},
@@ -42,6 +42,7 @@ FACES = {"accessor", "cli", "demo", "doctor", "__init__", "__main__"}
 # A stage does not know its neighbours, but for these.
 NEIGHBOURS = {
     ("plan", "batcher"): "a plan counts distinct images as the run does",
+    ("ledger", "caps"): "the ledger is read from the books that the caps are kept in",
 }
 # Imports inside functions, so that something heavy is loaded only by those who use it.
 LATE = {
