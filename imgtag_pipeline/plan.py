@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -24,8 +23,9 @@ class Plan:
 
     `rows` are the caller's, `images` the distinct ones, `known` those that the checkpoint answers, `impossible` those
     that cannot succeed and cost no call, `payable` the rest. `calls` are the paid calls for these; `yuan` what they
-    come to in this calendar month after `billed_before` calls, None where the price is unknown; `seconds` how long
-    they take at `qps`, None where nothing limits them, and `finish` when that is.
+    come to in this calendar month after `billed_before` calls (`tiers` says how many at which price), None where
+    the price is unknown; `seconds` how long they take at `qps`, None where nothing limits them, and `finish` when that
+    is.
     """
 
     provider: str
@@ -42,6 +42,7 @@ class Plan:
     seconds: float | None
     finish: str | None
     billed_before: int
+    tiers: tuple[tuple[int, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -59,6 +60,8 @@ class Plan:
             ("impossible", f"{self.impossible:,} (no call, a failed row each)"),
             ("to ask", f"{self.payable:,} images, {self.calls:,} calls"),
             ("cost", money),
+            *((("", f"{calls:,} calls at {yuan:g} yuan") for calls, yuan in self.tiers) if len(self.tiers) > 1 else ()),
+            *([("this month", f"{self.billed_before:,} calls before")] if self.billed_before else []),
             ("time", f"{time} at {pace}" + (f", done {self.finish}" if self.finish else "")),
         ]
         return "\n".join(f"{name:<11} {value}" for name, value in rows)
@@ -89,6 +92,7 @@ def make_plan(
     """Count the rows and say what asking about the unknown images would take."""
     seen = Seen()
     counts = dict.fromkeys(("rows", "images", "known", "impossible", "payable", "skipped"), 0)
+    batches = _Batches(basis.batch_size)
     for batch in slices(rows, PLAN_ROWS):
         window = cut(batch, *references(batch), key_of)
         counts["rows"] += batch.num_rows
@@ -100,15 +104,32 @@ def make_plan(
             counts["images"] += 1
             if status is not None:
                 counts["known"] += 1
-            elif precheck(image.url) is not None:
-                counts["impossible"] += 1
-            else:
-                counts["payable"] += 1
-    return _plan(counts, basis)
+                continue
+            is_payable = precheck(image.url) is None
+            counts["payable" if is_payable else "impossible"] += 1
+            batches.add(is_payable)
+    return _plan(counts, batches.calls, basis)
 
 
-def _plan(counts: dict[str, int], basis: Basis) -> Plan:
-    calls = math.ceil(counts["payable"] / basis.batch_size)
+@dataclass(slots=True)
+class _Batches:
+    """Counts the calls: images are asked in batches as they come, and a batch of impossible ones takes no call."""
+
+    size: int
+    calls: int = 0
+    _filled: int = 0
+    _is_counted: bool = False
+
+    def add(self, is_payable: bool) -> None:
+        """The next image that is not known."""
+        if self._filled == self.size:
+            self._filled, self._is_counted = 0, False
+        self._filled += 1
+        self.calls += is_payable and not self._is_counted
+        self._is_counted = self._is_counted or is_payable
+
+
+def _plan(counts: dict[str, int], calls: int, basis: Basis) -> Plan:
     cost = None if basis.price is None else pricing.added(basis.price, basis.billed_before, calls)
     seconds = None if basis.qps is None else calls / basis.qps
     finish = None if seconds is None else (basis.now + timedelta(seconds=seconds)).isoformat(timespec="seconds")
@@ -121,8 +142,14 @@ def _plan(counts: dict[str, int], basis: Basis) -> Plan:
         seconds=seconds,
         finish=finish,
         billed_before=basis.billed_before,
+        tiers=() if basis.price is None else _tiers(basis.price, basis.billed_before, calls),
         **counts,
     )
+
+
+def _tiers(price: Price, before: int, calls: int) -> tuple[tuple[int, float], ...]:
+    parts = pricing.by_tier(price, before, calls)
+    return tuple((count, each / pricing.MICRO) for count, each in parts)
 
 
 def _duration(seconds: float) -> str:

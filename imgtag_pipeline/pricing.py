@@ -28,6 +28,25 @@ def added(price: Price, before: int, calls: int) -> int:
     return max(0, total(price, before + calls) - total(price, before))
 
 
+def by_tier(price: Price, before: int, calls: int) -> tuple[tuple[int, int], ...]:
+    """How many of these further calls fall at which price (micro-yuan), free ones first.
+
+    With a whole-month price all of them, and those before, come to the price of the tier that is reached.
+    """
+    free = min(calls, max(0, price.free_calls - before))
+    parts = [(free, 0)] if free else []
+    rest = calls - free
+    if price.scheme == "whole-month":
+        return (*parts, (rest, _tier(price, before + calls))) if rest else tuple(parts)
+    at = before + free
+    for until, each in price.tiers:
+        count = rest if until is None else max(0, min(rest, until - at))
+        if count:
+            parts.append((count, each))
+            at, rest = at + count, rest - count
+    return tuple(parts)
+
+
 def dearest(price: Price, counted: int = 0, open_or_counted: int = 0) -> int:
     """The most that one further call may cost, when the month has `counted` billed calls: what is set aside for it.
 

@@ -1,0 +1,250 @@
+"""Caps are kept before a call is sent, by all processes on one store, and over their deaths."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from imgtag_pipeline.caps import FileBook, MemoryBook, Purse, state
+from imgtag_pipeline.caps.files import read_book
+from imgtag_pipeline.errors import CapReached, StoreError
+from imgtag_pipeline.model import Price
+from imgtag_pipeline.testing import FakeClock
+
+PRICE = Price(((10, 2500), (None, 2000)))
+TENCENT = Price(((100, 1100), (None, 900)), scheme="whole-month", free_calls=3)
+
+
+class Processes(FileBook):
+    """A book in which the test says who is alive."""
+
+    dead = frozenset()
+
+    def is_alive(self, token, seen):
+        return token not in self.dead
+
+
+def purse_of(folder, name="a", *, dead=(), **words):
+    book = Processes(folder, "viapi", key="viapi:x:me", address="viapi/x")
+    book.dead = frozenset(dead)
+    return Purse(PRICE, book=book, token=name, clock=FakeClock(), **words)
+
+
+async def spend(purse, most=1000, billed="yes"):
+    """Calls until the cap is reached; how many."""
+    for count in range(most):
+        try:
+            ticket = await purse.reserve()
+        except CapReached:
+            return count
+        await purse.settle(ticket, billed)
+    return most
+
+
+async def test_processes_share_one_cap(tmp_path):
+    """Two processes that overlap send as many calls as one may."""
+    one, two = purse_of(tmp_path, "one", max_calls=10), purse_of(tmp_path, "two", max_calls=10)
+    await two.open()
+    assert await spend(one, 4) + await spend(two) == 10
+    assert await spend(one) == 0
+
+
+async def test_the_next_run_has_the_whole_cap_again(tmp_path):
+    """An allotment is over when everybody has ended orderly."""
+    for _ in range(2):
+        purse = purse_of(tmp_path, max_calls=10)
+        assert await spend(purse) == 10
+        await purse.close()
+
+
+async def test_a_run_after_a_death_goes_on_with_what_is_left(tmp_path):
+    """What the dead one had sent or set aside is gone; after the one that took its place the next begins anew."""
+    dead = purse_of(tmp_path, "dead", max_calls=10)
+    await spend(dead, 3)
+    await dead.reserve()
+    heir = purse_of(tmp_path, "heir", dead=["dead"], max_calls=10)
+    assert await spend(heir) == 6
+    await heir.close()
+    assert await spend(purse_of(tmp_path, "next", max_calls=10)) == 10
+
+
+async def test_each_dead_process_keeps_a_place_for_its_own_heir(tmp_path):
+    """When two of three died, the allotment lasts until both were run again."""
+    for name in ("one", "two"):
+        await spend(purse_of(tmp_path, name, max_calls=10), 4)
+    third = purse_of(tmp_path, "three", dead=["one", "two"], max_calls=10)
+    assert await spend(third) == 2
+    await third.close()
+    assert await spend(purse_of(tmp_path, "four", dead=["two"], max_calls=10)) == 0
+
+
+async def test_a_place_that_nobody_takes_over_ends_after_a_day(tmp_path):
+    """A run that died and was never run again does not bind those of later days."""
+    await spend(purse_of(tmp_path, "dead", max_calls=10), 10)
+    later = purse_of(tmp_path, "later", dead=["dead"], max_calls=10)
+    await later.clock.advance(state.PLACE_SECONDS + 1)
+    assert await spend(later) == 10
+
+
+async def test_the_smaller_figure_binds_those_who_overlap(tmp_path):
+    """The newcomer's smaller cap holds for all, a larger one does not loosen it."""
+    one = purse_of(tmp_path, "one", max_calls=10)
+    await spend(one, 2)
+    await purse_of(tmp_path, "two", max_calls=50).open()
+    await purse_of(tmp_path, "three", max_calls=5).open()
+    assert await spend(one) == 3
+
+
+async def test_a_rerun_may_name_a_larger_cap(tmp_path):
+    """After a crash the new figure counts, and so do the calls sent before."""
+    await spend(purse_of(tmp_path, "dead", max_calls=10), 10)
+    assert await spend(purse_of(tmp_path, "heir", dead=["dead"], max_calls=15)) == 5
+
+
+async def test_a_run_without_a_cap_is_not_bound_but_counts(tmp_path):
+    """Its calls use up what the others may send."""
+    capped = purse_of(tmp_path, "capped", max_calls=10)
+    await capped.open()
+    assert await spend(purse_of(tmp_path, "free"), 12) == 12
+    assert await spend(capped) == 0
+
+
+@pytest.mark.parametrize(("billed", "calls"), [("yes", 4), ("unknown", 4), ("no", 1000)])
+async def test_a_budget_gives_back_what_was_not_billed(billed, calls):
+    """Calls that may have been paid count as paid."""
+    assert await spend(Purse(PRICE, budget_micro_yuan=10_000), billed=billed) == calls
+
+
+async def test_max_calls_counts_also_what_was_not_billed():
+    """A throttled call was sent, too."""
+    assert await spend(Purse(PRICE, max_calls=7), billed="no") == 7
+
+
+async def test_a_budget_that_is_exactly_enough_is_enough():
+    """Tier by tier, to the micro-yuan, with several calls open at once."""
+    purse = Purse(PRICE, budget_micro_yuan=10 * 2500 + 5 * 2000)
+
+    async def call():
+        ticket = await purse.reserve()
+        await asyncio.sleep(0)
+        await purse.settle(ticket, "yes")
+
+    await asyncio.gather(*(call() for _ in range(15)))
+    with pytest.raises(CapReached):
+        await purse.reserve()
+
+
+async def test_free_calls_need_no_budget():
+    """A vendor's free calls of a month are made with a budget of nothing."""
+    assert await spend(Purse(TENCENT, budget_micro_yuan=0)) == 3
+
+
+async def test_a_call_that_was_not_sent_leaves_no_trace():
+    """Neither in the cap nor in the ledger."""
+    purse = Purse(PRICE, max_calls=1, book=MemoryBook())
+    await purse.cancel(await purse.reserve())
+    assert await spend(purse) == 1
+    (month,) = purse.book.state.months.values()
+    assert (month.sent, month.held) == (1, 0)
+
+
+async def test_waiting_calls_end_when_open_ones_take_the_rest():
+    """A call waits while open ones might turn out free, and is refused when they did not."""
+    purse = Purse(PRICE, budget_micro_yuan=2500)
+    ticket = await purse.reserve()
+    waiting = asyncio.create_task(purse.reserve())
+    await asyncio.sleep(0)
+    await purse.settle(ticket, "unknown")
+    with pytest.raises(CapReached, match="run again"):
+        await waiting
+
+
+def test_a_month_is_that_of_china():
+    """The vendors' month begins eight hours before that of UTC."""
+    assert state.month_of(datetime(2026, 10, 31, 16, 0, tzinfo=UTC)) == "2026-11"
+    assert state.month_of(datetime(2026, 10, 31, 15, 59, tzinfo=UTC)) == "2026-10"
+
+
+@pytest.mark.parametrize("damage", ["first", "second"])
+async def test_a_torn_write_leaves_what_stood_before(tmp_path, damage):
+    """At most the last change is lost."""
+    purse = purse_of(tmp_path, max_calls=10)
+    await spend(purse, 3)
+    data = bytearray(purse.book.path.read_bytes())
+    at = 30 if damage == "first" else 16_384 + 30
+    data[at] ^= 1
+    purse.book.path.write_bytes(data)
+    assert read_book(purse.book.path).calls == 3
+
+
+async def test_a_damaged_book_is_refused(tmp_path):
+    """A cap that cannot be read is not guessed."""
+    purse = purse_of(tmp_path, max_calls=10)
+    await spend(purse, 3)
+    purse.book.path.write_bytes(b"\x01" * 32_768)
+    with pytest.raises(StoreError, match="damaged"):
+        await purse.reserve()
+
+
+async def test_a_folder_that_cannot_be_written_stops_before_the_call(tmp_path):
+    """The error says what to do."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="caps cannot be kept"):
+        await purse_of(tmp_path / "file" / "folder", max_calls=10).reserve()
+
+
+async def test_a_failure_to_settle_leaves_the_call_counted(tmp_path):
+    """The answer is worth more than the book: it is not lost for it."""
+    purse = purse_of(tmp_path, max_calls=10)
+    ticket = await purse.reserve()
+    purse.book.path.write_bytes(b"\x01" * 32_768)
+    assert await purse.settle(ticket, "yes") == 2500
+
+
+SENDER = """
+import asyncio, sys
+from pathlib import Path
+from imgtag_pipeline.caps import FileBook, Purse
+from imgtag_pipeline.errors import CapReached
+from imgtag_pipeline.model import Price
+async def main():
+    purse = Purse(Price(((None, 2500),)), max_calls=int(sys.argv[2]), book=FileBook(Path(sys.argv[1]), "x"))
+    count = 0
+    try:
+        while True:
+            await purse.settle(await purse.reserve(), "yes")
+            count += 1
+    except CapReached:
+        print(count)
+    if len(sys.argv) > 3:
+        os._exit(9)
+    await purse.close()
+import os
+asyncio.run(main())
+"""
+
+
+async def test_real_processes_send_exactly_the_cap(tmp_path):
+    """Four at once, each as fast as it can, with a fifth that holds the allotment open."""
+    holder = Purse(PRICE, max_calls=2000, book=FileBook(tmp_path, "x"))
+    await holder.open()
+    command = [sys.executable, "-c", SENDER, str(tmp_path), "2000"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    counts = [int((await asyncio.to_thread(each.communicate))[0]) for each in running]
+    assert sum(counts) == 2000
+    await holder.close()
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["x.book"]
+
+
+async def test_a_real_death_is_noticed(tmp_path):
+    """The lock of a process that was killed is free, so its re-run goes on with its allotment."""
+    command = [sys.executable, "-c", SENDER, str(tmp_path), "30", "die"]
+    assert (await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE)).returncode == 9
+    heir = Purse(PRICE, max_calls=40, book=FileBook(tmp_path, "x"))
+    assert await spend(heir) == 10
+    await heir.close()
+    assert sorted(os.listdir(tmp_path)) == ["x.book"]
