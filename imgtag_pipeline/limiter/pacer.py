@@ -10,8 +10,9 @@ import asyncio
 from pathlib import Path
 from typing import Literal
 
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.limiter.file import CAN_SHARE, FileShelf, host_folder
 from imgtag_pipeline.limiter.lane import FreeSlot, Lane, LaneSlot, Slot
 from imgtag_pipeline.limiter.shelf import MemoryShelf, Shelf
 from imgtag_pipeline.model import Quota
@@ -91,11 +92,13 @@ class Limiter:
         if lane is None:
             if not quota.qps > 0:
                 raise ConfigError(f"qps is {quota.qps!r}; allowed is a number above 0, or None for no limit")
-            lane = self._lanes[quota.key] = Lane(quota.qps, self._shelf(quota), self._clock)
+            lane = self._lanes[quota.key] = Lane(quota.qps, self._shelf(quota, quota.qps), self._clock)
         else:
             lane.tell(quota.qps)
         return lane
 
-    def _shelf(self, quota: Quota) -> Shelf:
-        assert quota.qps is not None
-        return MemoryShelf(quota.qps, self._clock)
+    def _shelf(self, quota: Quota, qps: float) -> Shelf:
+        is_host_wide = self._share == "host"
+        if self._share is None or not CAN_SHARE or (is_host_wide and not isinstance(self._clock, SystemClock)):
+            return MemoryShelf(qps, self._clock)  # the times of another clock mean nothing to other processes
+        return FileShelf(host_folder() if is_host_wide else Path(self._share), quota.key, qps, self._clock)

@@ -60,10 +60,11 @@ class RoundTrips:
         self._longest = trips[-1]
         self._base = trips[0]
         self._margin = GRAIN + (trips[len(trips) // 8] - trips[0]) / 2  # the shortest is yet to be seen
-        over, most = 0.0, _MEAN_GIVEN_AWAY * len(trips)
-        for rank in range(len(trips) - 1, 0, -1):  # lower the base from the longest trip while that is affordable
-            over += (trips[rank] - trips[rank - 1]) * (len(trips) - rank)
+        usual = trips[: len(trips) - len(trips) // 8]  # without the few of a stalled loop
+        over, most = 0.0, _MEAN_GIVEN_AWAY * len(usual)
+        for rank in range(len(usual) - 1, 0, -1):  # lower the base from the longest trip while that is affordable
+            over += (usual[rank] - usual[rank - 1]) * (len(usual) - rank)
             if over > most:
-                self._base, self._margin = trips[rank], _SPREAD_MARGIN
+                self._base, self._margin = usual[min(rank, len(trips) // 2)], _SPREAD_MARGIN
                 break
         self._typical = self.allowance(trips[len(trips) // 2])
