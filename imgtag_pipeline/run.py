@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
@@ -18,8 +17,10 @@ from imgtag_pipeline.answered import Answered, with_unanswered
 from imgtag_pipeline.batcher import Pending, Seen, Window, cut, slices
 from imgtag_pipeline.breaker import Breaker, BreakerLimits
 from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.crew import Crew
 from imgtag_pipeline.errors import Interrupted, StoreError
 from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.flights import Flights
 from imgtag_pipeline.model import Image, Outcome
 from imgtag_pipeline.report import Progress, Spent, Tally
 from imgtag_pipeline.run_store import Store
@@ -59,17 +60,13 @@ class Run:
     passing: dict[str, Outcome] = field(default_factory=dict)
     _pending: Pending = field(default_factory=Pending)
     _seen: Seen = field(default_factory=Seen)
-    _in_flight: dict[str, list[Window]] = field(default_factory=dict)
-    _workers: set[asyncio.Task[None]] = field(default_factory=set)
-    _followers: set[asyncio.Task[None]] = field(default_factory=set)
-    _sending: set[asyncio.Task[Any] | None] = field(default_factory=set)
+    _flights: Flights = field(default_factory=Flights)
+    _crew: Crew = field(default_factory=Crew)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
     _loop: asyncio.AbstractEventLoop | None = None
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "imgtag-rows"))
     _told: float = float("-inf")
-
-    # --- from outside -------------------------------------------------------------------------------------------
 
     def is_stopping(self) -> bool:
         """Whether nothing more may be sent."""
@@ -77,11 +74,7 @@ class Run:
 
     def on_sending(self, change: int) -> None:
         """The running task has a call in flight (or an answer on its way to the journal): a stop lets it finish."""
-        task = asyncio.current_task()
-        if change > 0:
-            self._sending.add(task)
-        else:
-            self._sending.discard(task)
+        self._crew.on_sending(change)
 
     def stop(self, error: BaseException | None = None) -> None:
         """Stop sending, from any thread. A second stop gives the calls in flight no more time."""
@@ -92,13 +85,11 @@ class Run:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._stop_or_cut, error)
 
-    # --- the flow -----------------------------------------------------------------------------------------------
-
     async def answered(self, batches: Iterator[pa.RecordBatch]) -> AsyncGenerator[Answered, None]:
         """The windows in order, each when all its images have an outcome."""
         self._loop = asyncio.get_running_loop()
         windows: asyncio.Queue[Window | None] = asyncio.Queue()
-        self._workers = {asyncio.create_task(self._work(), name="imgtag-worker") for _ in range(self.concurrency)}
+        self._crew.start(self.concurrency, self._work)
         feeder = asyncio.create_task(self._feed(batches, windows), name="imgtag-feeder")
         try:
             while (window := await windows.get()) is not None:
@@ -108,7 +99,7 @@ class Run:
                 yield await self._answer(window)
                 self._ahead.release()
             await feeder
-            await asyncio.gather(*self._workers)
+            await self._crew.worked()
             self._tell(is_last=True)
         finally:
             await self._wind_up(feeder)
@@ -126,9 +117,7 @@ class Run:
                     continue
                 for piece in slices(iter([rows]), self.window_rows):
                     await self._admit(await loop.run_in_executor(self._threads, self._cut, piece), windows)
-            for ended in await asyncio.gather(*self._followers, return_exceptions=True):
-                if isinstance(ended, Exception):
-                    raise ended
+            await self._crew.followed()
         finally:
             self._pending.close()
             windows.put_nowait(None)
@@ -148,10 +137,9 @@ class Run:
         new: list[Image] = []
         for place, (image, is_first) in enumerate(zip(window.images, self._seen.first_time(keys), strict=True)):
             self.tally.images += is_first
-            if waiting := self._in_flight.get(image.key):
-                waiting.append(window)
-                window.open += 1
-            elif (wanted if is_first else known)[place] is not None:
+            if self._flights.join(image.key, window):
+                continue
+            if (wanted if is_first else known)[place] is not None:
                 if is_first:
                     window.known.add(image.key)
             elif image.key in self.passing:
@@ -160,8 +148,7 @@ class Run:
                 self.tally.unanswered += is_first
                 window.unanswered.add(image.key)
             else:
-                self._in_flight[image.key] = [window]
-                window.open += 1
+                self._flights.begin(image.key, window)
                 new.append(image)
         window.settle(0)
         await self._claim(new)
@@ -182,7 +169,7 @@ class Run:
         self._pending.put([image for image in images if image.key in granted])
         others = [image for image in images if image.key not in granted]
         if others:
-            self._followers.add(asyncio.create_task(self._follow(others), name="imgtag-follower"))
+            self._crew.follow(self._follow(others))
 
     async def _follow(self, images: Sequence[Image]) -> None:
         left = list(images)
@@ -190,10 +177,8 @@ class Run:
             while left and not self.is_stopping():
                 keys = [image.key for image in left]
                 for key in await self.store.wait_for(keys, retry_failed=self.retry_failed):
-                    for window in self._in_flight.pop(key, []):
-                        window.known.add(key)
-                        window.settle()
-                left = [image for image in left if image.key in self._in_flight]
+                    self._flights.land(key, is_known=True)
+                left = [image for image in left if image.key in self._flights]
                 granted = await self.store.claim([image.key for image in left], retry_failed=self.retry_failed)
                 if self.is_stopping():
                     return
@@ -243,8 +228,7 @@ class Run:
                 self._stop_now(opened)
             if outcome.billed == "unknown":
                 self.tally.unknown_keys.append(outcome.key)
-            for window in self._in_flight.pop(outcome.key):
-                window.settle()
+            self._flights.land(outcome.key)
         self._tell()
         return True
 
@@ -268,14 +252,7 @@ class Run:
                 await self.store.release([outcome.key])
 
     def _give_up(self, images: Sequence[Image]) -> None:
-        for image in images:
-            windows = self._in_flight.pop(image.key, [])
-            self.tally.unanswered += bool(windows)
-            for window in windows:
-                window.unanswered.add(image.key)
-                window.settle()
-
-    # --- the answers --------------------------------------------------------------------------------------------
+        self.tally.unanswered += self._flights.give_up(images)
 
     async def _answer(self, window: Window) -> Answered:
         window.unanswered.update(image.key for image in window.images if image.key in self.passing)
@@ -297,11 +274,9 @@ class Run:
         self._told = self.clock.monotonic()
         self.observer(self.tally.progress(self.total_rows))
 
-    # --- the end ------------------------------------------------------------------------------------------------
-
     def _stop_or_cut(self, error: BaseException | None) -> None:
         if self.is_stopping():
-            self._cut_short()
+            self._crew.cut()
         else:
             self._stop_now(error or Interrupted("interrupted; every answer that had arrived is kept"))
 
@@ -310,22 +285,13 @@ class Run:
             return
         self.stopped = error
         self._give_up(self._pending.close(drop=True))
-        for follower in self._followers:
-            follower.cancel()
         self._room.set()
-        for worker in self._workers - self._sending - {asyncio.current_task()}:
-            worker.cancel()
-        asyncio.get_running_loop().call_later(self.grace, self._cut_short)
-
-    def _cut_short(self) -> None:
-        for worker in self._workers:
-            worker.cancel()
+        self._crew.stop()
+        asyncio.get_running_loop().call_later(self.grace, self._crew.cut)
 
     async def _wind_up(self, feeder: asyncio.Task[None]) -> None:
         """Leave nothing running: called at the end, after a failure, and when the reader was dropped half way."""
-        if any(not worker.done() for worker in self._workers):
+        if self._crew.is_working:
             self._stop_now(Interrupted("the result was dropped before its end; every answer that had arrived is kept"))
-        for task in (feeder, *self._followers):
-            task.cancel()
-        await asyncio.gather(feeder, *self._followers, *self._workers, return_exceptions=True)
+        await self._crew.end(feeder)
         self._threads.shutdown(wait=False)

@@ -1,0 +1,64 @@
+"""The tasks of a run: who works, who waits for another process, and who has a call in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+
+class Crew:
+    """Starts the tasks of one run, stops them in order, and leaves none behind."""
+
+    def __init__(self) -> None:
+        self._workers: set[asyncio.Task[None]] = set()
+        self._followers: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[Any] | None] = set()
+
+    def start(self, count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """So many workers."""
+        self._workers = {asyncio.create_task(work(), name="imgtag-worker") for _ in range(count)}
+
+    def follow(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """One more task that waits for what another process does."""
+        self._followers.add(asyncio.create_task(waiting, name="imgtag-follower"))
+
+    def on_sending(self, change: int) -> None:
+        """The running task has a call in flight (or an answer on its way to the journal): a stop lets it finish."""
+        task = asyncio.current_task()
+        if change > 0:
+            self._sending.add(task)
+        else:
+            self._sending.discard(task)
+
+    @property
+    def is_working(self) -> bool:
+        """Somebody has not finished."""
+        return any(not worker.done() for worker in self._workers)
+
+    def stop(self) -> None:
+        """Cancel everybody but the running task and those with a call in flight."""
+        for task in self._followers | self._workers - self._sending - {asyncio.current_task()}:
+            task.cancel()
+
+    def cut(self) -> None:
+        """Cancel those with a call in flight as well."""
+        for worker in self._workers:
+            worker.cancel()
+
+    async def followed(self) -> None:
+        """Wait until nobody waits for another process any more; raises what went wrong there."""
+        for ended in await asyncio.gather(*self._followers, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+
+    async def worked(self) -> None:
+        """Wait until the work is done."""
+        await asyncio.gather(*self._workers)
+
+    async def end(self, feeder: asyncio.Task[None]) -> None:
+        """Wait for those in flight, cancel the rest; nothing runs after that."""
+        for task in (feeder, *self._followers):
+            task.cancel()
+        waiting: list[Awaitable[Any]] = [feeder, *self._followers, *self._workers]
+        await asyncio.gather(*waiting, return_exceptions=True)
