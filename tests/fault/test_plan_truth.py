@@ -43,7 +43,12 @@ def options_of(chance, emulator, store):
     """How a job is run: who answers, in which store, at whose price."""
     address = chance.choice(ADDRESSES)
     more = {"poll_every": 0.02} if address == "viapi/TaggingAdImage" else {}
-    words = {"provider": get(address, endpoint=emulator.url, **more), "checkpoint": store, "qps": 2000, "progress": False}
+    words = {
+        "provider": get(address, endpoint=emulator.url, **more),
+        "checkpoint": store,
+        "qps": 2000,
+        "progress": False,
+    }
     if chance.random() < 0.2:
         words["price"] = 0.0123
     return address, words

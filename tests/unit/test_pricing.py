@@ -24,7 +24,7 @@ TENCENT = Price(tiers=((3_000_000, 1100), (15_000_000, 900), (None, 700)), schem
     ],
 )
 def test_a_month_comes_to_what_the_vendor_prints(price, calls, micro_yuan):
-    """Marginal tiers for Alibaba (15,000 plate calls cost 2,000 yuan), the whole month at the tier reached for Tencent."""
+    """Marginal tiers for Alibaba (15,000 plate calls: 2,000 yuan), the whole month at the tier reached for Tencent."""
     assert pricing.total(price, calls) == micro_yuan
 
 
@@ -43,3 +43,25 @@ def test_a_price_in_yuan_is_kept_in_whole_micro_yuan():
     """0.00102 yuan is 1,020 micro-yuan, with no rounding noise."""
     assert pricing.total(pricing.flat(0.00102), 1_000_000) == 1_020_000_000
     assert pricing.dearest(TAGGING) == 2500
+
+
+@pytest.mark.parametrize(
+    ("price", "before", "calls", "parts"),
+    [
+        (TAGGING, 0, 10, ((10, 2500),)),
+        (TAGGING, 4_999_999, 3, ((1, 2500), (2, 2000))),
+        (TAGGING, 0, 0, ()),
+        (TENCENT, 0, 15_000, ((10_000, 0), (5_000, 1100))),
+        (TENCENT, 3_000_000, 5, ((5, 900),)),
+    ],
+)
+def test_calls_are_split_by_tier(price, before, calls, parts):
+    """Free ones first; with a whole-month price the rest at the tier that is reached."""
+    assert pricing.by_tier(price, before, calls) == parts
+
+
+def test_what_is_set_aside_falls_with_the_tier():
+    """A cheaper tier that was reached cannot be left within the month; free calls need nothing."""
+    assert pricing.dearest(TAGGING, 5_000_000) == 2000
+    assert pricing.dearest(TENCENT, 9_000, 9_999) == 0
+    assert pricing.dearest(TENCENT, 9_000, 10_000) == 1100

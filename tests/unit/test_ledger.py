@@ -1,0 +1,118 @@
+"""The ledger counts each paid call once, by account, action and month, also those of runs that died."""
+
+import json
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from imgtag_pipeline import ledger, money
+from imgtag_pipeline.caps import FileBook, Purse
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.model import Price
+from imgtag_pipeline.testing import FakeClock
+
+PRICE = Price(((2, 2500), (None, 2000)))
+KEY, ADDRESS = "viapi:TaggingImage:cn-shanghai:abc123", "viapi/TaggingImage"
+
+
+def purse_of(folder, price=PRICE, *, key=KEY, address=ADDRESS, clock=None, **words):
+    book = FileBook(folder, ledger.name_of(key, address), key=key, address=address)
+    return Purse(price, book=book, clock=clock or FakeClock(), **words)
+
+
+async def call(purse, *answers):
+    for billed in answers:
+        await purse.settle(await purse.reserve(), billed)
+
+
+async def test_calls_are_told_apart_by_how_they_are_billed(tmp_path):
+    """Three kinds of call, and one that nobody answered, which may have been paid."""
+    purse = purse_of(tmp_path)
+    await call(purse, "yes", "no", "unknown", "yes")
+    await purse.reserve()
+    (row,) = ledger.read(tmp_path)
+    assert (row.account, row.action, row.yes, row.no, row.unknown) == ("abc123", ADDRESS, 2, 1, 2)
+    assert row.micro_yuan == 2500 + 2500 + 2000 + 2000
+
+
+async def test_runs_of_a_month_add_up_and_the_next_month_begins_anew(tmp_path):
+    """Tiers go on from run to run, and start again with the month."""
+    clock = FakeClock()
+    for _ in range(2):
+        purse = purse_of(tmp_path, clock=clock)
+        await call(purse, "yes", "yes")
+        await purse.close()
+    await clock.advance(40 * 86_400)
+    await call(purse_of(tmp_path, clock=clock), "yes")
+    first, second = ledger.read(tmp_path)
+    assert (first.yes, first.micro_yuan) == (4, 2 * 2500 + 2 * 2000)
+    assert (second.yes, second.micro_yuan) == (1, 2500)
+    assert first.month < second.month
+
+
+async def test_accounts_and_actions_have_rows_of_their_own(tmp_path):
+    """Each counts for its own tiers."""
+    await call(purse_of(tmp_path), "yes")
+    await call(purse_of(tmp_path, key="viapi:TaggingImage:cn-shanghai:other"), "yes", "yes")
+    await call(purse_of(tmp_path, key="tencent_v1:abc123", address="tencent_v1"), "no")
+    rows = ledger.read(tmp_path)
+    assert [(row.account, row.action, row.yes) for row in rows] == [
+        ("abc123", "tencent_v1", 0),
+        ("abc123", ADDRESS, 1),
+        ("other", ADDRESS, 2),
+    ]
+    assert ledger.counted(rows, key=KEY, address=ADDRESS, month=rows[0].month) == 1
+
+
+async def test_an_unknown_price_makes_the_sum_unknown(tmp_path):
+    """Calls are counted all the same; unbilled ones cost nothing at any price."""
+    await call(purse_of(tmp_path, price=None), "no")
+    assert ledger.read(tmp_path)[0].micro_yuan == 0
+    await call(purse_of(tmp_path, price=None), "yes")
+    (row,) = ledger.read(tmp_path)
+    assert (row.yes, ledger.plain(row)["yuan"]) == (1, None)
+    assert json.dumps(ledger.plain(row))
+
+
+async def test_another_hosts_copy_is_added(tmp_path):
+    """Of a store behind a URL each host leaves its counts there for the others, and reads its own from its disk."""
+    filesystem, store = fsspec.filesystem("memory"), "/ledger-copies/tags"
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, answers in ((here, ["yes"]), (there, ["yes", "no"])):
+        purse = purse_of(folder)
+        await call(purse, *answers)
+        await purse.close()
+        ledger.leave_copy(filesystem, store, purse.book.path, host=ledger.host_name(folder))
+    rows = ledger.read(here, ledger.copies(filesystem, store, host=ledger.host_name(here)))
+    assert [(row.yes, row.no) for row in rows] == [(2, 1)]
+
+
+def test_no_ledger_is_no_rows(tmp_path):
+    """A store that nobody has paid for, and a copy that cannot be read."""
+    assert ledger.read(tmp_path / "none") == []
+    assert list(ledger.copies(fsspec.filesystem("memory"), "/nothing/here", host="x")) == []
+    with pytest.raises(StoreError, match="remove it"):
+        ledger.read(tmp_path, [b"{"])
+
+
+@pytest.mark.parametrize("store", ["store", "memory://ledger-runs/tags"])
+@pytest.mark.emulator(is_synthetic=True)
+def test_a_run_leaves_its_calls_in_the_ledger_and_the_plan_reads_them(
+    store, tmp_path, monkeypatch, emulator_environment, emulator
+):
+    """By the verbs that users call, in a store on the disk and behind a URL."""
+    from imgtag_pipeline import api
+    from imgtag_pipeline.providers import get
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = store if "://" in store else str(tmp_path / store)
+    provider = get("viapi/TaggingImage", endpoint=emulator.url)
+    table = pa.table({"url": [f"https://img.example/{number}.jpg" for number in range(7)]})
+    words = {"provider": provider, "checkpoint": store, "qps": 1000, "progress": False}
+    api.label(table, **words, max_calls=7)
+    (row,) = api.ledger(store)
+    assert (row["action"], row["yes"], row["no"], row["unknown"]) == ("viapi/TaggingImage", 7, 0, 0)
+    assert row["yuan"] == pytest.approx(7 * 0.0025)
+    assert api.plan(table, **words).billed_before == 7
+    assert money.read_ledger(store)[0].key == provider.quota.key

@@ -1,0 +1,76 @@
+"""A plan counts what would be asked, in what batches, and at which prices."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.model import Price
+from imgtag_pipeline.plan import Basis, make_plan
+
+PRICE = Price(((100, 2500), (200, 2000), (None, 1700)))
+NOW = datetime(2026, 1, 31, 23, 59, tzinfo=UTC)
+
+
+def plan_of(urls, *, known=(), price=PRICE, qps=2.0, batch_size=1, before=0):
+    rows = pa.record_batch({"url": pa.array(urls, pa.string())})
+    return make_plan(
+        iter([rows]),
+        lambda batch: (batch.column("url"), None),
+        lambda keys: ["ok" if key in known else None for key in keys],
+        key_of=lambda url: url.partition("?")[0],
+        precheck=lambda url: PermanentError("no", code="No") if url.endswith(".svg") else None,
+        basis=Basis("x/y", price, "words", qps, batch_size, before, NOW),
+    )
+
+
+def test_each_image_is_counted_once_by_what_becomes_of_it():
+    """Duplicates also under another signature, blanks, known ones, impossible ones."""
+    plan = plan_of(["a", "a?Signature=1", None, " ", "b", "c.svg", "c.svg", "d"], known={"b"})
+    assert (plan.rows, plan.images, plan.skipped) == (8, 4, 2)
+    assert (plan.known, plan.impossible, plan.payable, plan.calls) == (1, 1, 2, 2)
+
+
+def test_the_finish_time_follows_from_the_quota():
+    """240 calls at 2 a second."""
+    plan = plan_of([f"u{number}" for number in range(240)])
+    assert (plan.seconds, plan.finish) == (120.0, "2026-02-01T00:01:00+00:00")
+    assert "2.0 minutes at 2 calls a second" in str(plan)
+
+
+def test_money_is_told_tier_by_tier_after_what_the_month_has_had():
+    """90 calls before, 150 more: 10 in the first tier, 100 in the second, 40 in the last."""
+    plan = plan_of([f"u{number}" for number in range(150)], before=90)
+    assert plan.tiers == ((10, 0.0025), (100, 0.002), (40, 0.0017))
+    assert plan.yuan == pytest.approx(sum(calls * each for calls, each in plan.tiers))
+    assert "100 calls at 0.002 yuan" in str(plan)
+    assert "90 calls before" in str(plan)
+
+
+def test_an_unknown_price_is_said_as_unknown():
+    """And how to give one."""
+    plan = plan_of(["a"], price=None, qps=None)
+    assert (plan.yuan, plan.tiers, plan.seconds) == (None, (), None)
+    assert "give price=" in str(plan)
+
+
+@pytest.mark.parametrize(
+    ("urls", "calls"),
+    [
+        (["a", "b", "c"], 1),
+        (["a", "b", "c", "d"], 2),
+        (["a.svg", "b.svg", "c.svg", "d"], 1),
+        (["a.svg", "b", "c.svg", "d.svg"], 1),
+        (["a", "b.svg", "c.svg", "d"], 2),
+        ([], 0),
+    ],
+)
+def test_batches_are_counted_as_they_are_asked(urls, calls):
+    """Three images a call, impossible ones among them; a batch without any other takes no call."""
+    assert plan_of(urls, batch_size=3).calls == calls
+
+
+def test_a_plan_is_plain_data():
+    """For JSON."""
+    assert plan_of(["a"]).to_dict()["payable"] == 1
