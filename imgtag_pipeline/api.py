@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Unpack
@@ -68,8 +69,8 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
 
 @spoken
 def enrich(
-    source: str,
-    out: str,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     col: str | None = None,
     overwrite: bool = False,
@@ -86,6 +87,7 @@ def enrich(
     continues.
     """
     options = Options.of(words)
+    source, out = os.fspath(source), os.fspath(out)
     files = open_files(source, storage_options=options.storage_options)
     if limit is not None:
         files = files.limited(limit)
@@ -114,9 +116,10 @@ def plan(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) ->
     `table` is anything that `label` takes, or a path or glob as for `enrich`.
     """
     options = Options.of(words)
-    source = (
-        open_files(table, storage_options=options.storage_options) if isinstance(table, str) else open_source(table)
-    )
+    if isinstance(table, str | os.PathLike):
+        source = open_files(os.fspath(table), storage_options=options.storage_options)
+    else:
+        source = open_source(table)
     return bridge.run(Pipeline(source, source.resolve(col), options, _provider(options.provider)).plan)
 
 

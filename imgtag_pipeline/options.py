@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, Literal, Self, TypedDict, TypeVar
+from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
 from imgtag_pipeline.breaker import BreakerLimits
 from imgtag_pipeline.errors import ConfigError
@@ -29,7 +30,7 @@ class OptionWords(TypedDict, total=False):
     min_confidence: float | None
     top_k: int | None
     vocabulary: Sequence[str] | None
-    checkpoint: str | None
+    checkpoint: str | os.PathLike[str] | None
     key: str | None
     keep: Sequence[str]
     qps: float | None
@@ -108,7 +109,7 @@ class Options:
                 near = difflib.get_close_matches(word, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ConfigError(f"unknown option {word!r}; allowed: {', '.join(known)}{hint}")
-        return cls(**words)
+        return cls(**cast(dict[str, Any], words))
 
     def __post_init__(self) -> None:
         if not isinstance(self.provider, str | Provider):
@@ -126,22 +127,36 @@ class Options:
         _within("max_calls", self.max_calls, 0, None, whole=True)
         _within("price", self.price, 0, None)
         _within("grace", self.grace, 0, 3600)
-        if isinstance(self.keep, str):
-            object.__setattr__(self, "keep", (self.keep,))
+        _a("retry_failed", self.retry_failed, bool, "True or False")
+        _a("public_only", self.public_only, bool, "True or False")
+        _a("progress", self.progress, bool | None, "True, False or None")
+        _a("storage_options", self.storage_options, Mapping | None, "a dictionary for fsspec")
+        _a("redis_url", self.redis_url, str | None, "a URL such as redis://host:6379/0")
+        _a("policy", self.policy, RetryPolicy, "an imgtag.RetryPolicy")
+        _a("breaker", self.breaker, BreakerLimits, "an imgtag.BreakerLimits")
+        _a("checkpoint", self.checkpoint, str | os.PathLike | None, "a folder, or a URL of one")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Paths and labels as text, lists as tuples."""
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", os.fspath(self.checkpoint))
+        if self.key is not None:
+            object.__setattr__(self, "key", str(self.key))
+        object.__setattr__(self, "keep", (self.keep,) if isinstance(self.keep, str) else tuple(self.keep))
         if self.vocabulary is not None:
             self._check_vocabulary()
-        if self.checkpoint is not None:
-            object.__setattr__(self, "checkpoint", str(self.checkpoint))
 
     def _check_vocabulary(self) -> None:
-        words = self.vocabulary
         if self.shape != "wide":
             raise ConfigError(f"vocabulary is for shape='wide' only, and shape is {self.shape!r}; leave it out")
-        if isinstance(words, str) or not all(isinstance(word, str) and word for word in words or ()):
+        given: Any = self.vocabulary
+        words = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+        if isinstance(given, str) or not all(isinstance(word, str) and word for word in words):
             raise ConfigError("vocabulary must be a list of tag names, for example ['cat', 'dog']")
-        if len(set(words or ())) != len(words or ()):
+        if len(set(words)) != len(words):
             raise ConfigError("vocabulary names a tag twice; each tag becomes one column, so name it once")
-        object.__setattr__(self, "vocabulary", tuple(words or ()))
+        object.__setattr__(self, "vocabulary", words)
 
 
 def spoken(function: F) -> F:
@@ -165,6 +180,11 @@ def _default(one: Field[Any]) -> Any:
 def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+
+
+def _a(name: str, value: object, kind: Any, allowed: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name} is of type {type(value).__name__}; allowed: {allowed}")
 
 
 def _within(name: str, value: object, low: float, high: float | None, *, whole: bool = False) -> None:

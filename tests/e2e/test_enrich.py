@@ -152,7 +152,7 @@ def test_files_behind_a_url(cloud):
 def test_the_report_is_in_the_parquet_metadata(cloud, tmp_path):
     """Whoever finds the file knows how it came about."""
     pd.DataFrame({"url": urls(cloud)}).to_parquet(tmp_path / "in.parquet")
-    report = imgtag.enrich(str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"), provider=tagging(cloud))
+    report = imgtag.enrich(tmp_path / "in.parquet", tmp_path / "out.parquet", provider=tagging(cloud))
     told = json.loads(pq.read_metadata(tmp_path / "out.parquet").metadata[b"imgtag"])
     assert told == json.loads(json.dumps(report.to_dict()))
     assert told["billed"]["yes"] == PICTURES

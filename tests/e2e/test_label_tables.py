@@ -351,6 +351,15 @@ def test_a_key_names_the_image(pictures, tmp_path):
     assert list(moved["tag"]) == list(first["tag"])
 
 
+def test_columns_may_be_numbers_or_tuples(pictures):
+    """The column of references, the key and what is kept are named by their labels, whatever these are."""
+    table = pd.DataFrame({0: pictures, 5: [1, 2, 3, 4]}).imgtag.label(col=0, key=5, top_k=1)
+    assert list(table.iloc[:, 0]) == [1, 2, 3, 4]
+    levels = pd.MultiIndex.from_tuples([("a", "url"), ("a", "n")])
+    frame = pd.DataFrame(list(zip(pictures, range(4), strict=True)), columns=levels)
+    assert list(frame.imgtag.label(col=("a", "url"), shape="nested")[("status", "")]) == ["ok"] * 4
+
+
 def test_duplicates_are_asked_once_and_answered_on_every_row(pictures):
     """Three rows with one reference: one image, three times the same tags."""
     table = pd.DataFrame({"url": [pictures[0]] * 3}).imgtag.label(shape="nested")

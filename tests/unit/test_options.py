@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from imgtag_pipeline.errors import ConfigError
@@ -32,6 +34,12 @@ from imgtag_pipeline.options import Options
         ({"provider": object()}, "provider is object"),
         ({"vocabulary": ["cat"]}, "for shape='wide' only"),
         ({"shape": "wide", "vocabulary": "cat"}, "a list of tag names"),
+        ({"shape": "wide", "vocabulary": 7}, "a list of tag names"),
+        ({"retry_failed": "no"}, "retry_failed is of type str; allowed: True or False"),
+        ({"storage_options": "anon"}, "storage_options is of type str; allowed: a dictionary"),
+        ({"policy": 3}, "policy is of type int; allowed: an imgtag.RetryPolicy"),
+        ({"breaker": None}, "breaker is of type NoneType; allowed: an imgtag.BreakerLimits"),
+        ({"checkpoint": 7}, "checkpoint is of type int; allowed: a folder"),
         ({"shape": "wide", "vocabulary": ["cat", 7]}, "a list of tag names"),
         ({"shape": "wide", "vocabulary": ["cat", ""]}, "a list of tag names"),
         ({"shape": "wide", "vocabulary": ["cat", "dog", "cat"]}, "names a tag twice"),
@@ -77,6 +85,17 @@ def test_a_checkpoint_may_be_a_path():
     assert Options.of({"checkpoint": Path("/tmp/tags")}).checkpoint == "/tmp/tags"
 
 
+def test_a_vocabulary_may_be_a_column():
+    """Of a frame or an array, as it comes from where a job keeps it."""
+    for words in (pd.Series(["cat", "dog"]), np.array(["cat", "dog"]), ("cat", "dog")):
+        assert Options.of({"shape": "wide", "vocabulary": words}).vocabulary == ("cat", "dog")
+
+
+def test_labels_of_columns_are_their_text():
+    """A frame's columns may be numbers or tuples."""
+    assert Options.of({"key": 5, "keep": [("a", "b"), "c"]}).key == "5"
+
+
 def test_secrets_are_not_shown():
     """Storage options and the address of Redis may hold passwords."""
     options = Options(storage_options={"secret": "canary"}, redis_url="redis://:canary@host/0")
@@ -85,7 +104,5 @@ def test_secrets_are_not_shown():
 
 def test_numpy_numbers_are_numbers():
     """A cell of a frame is a number as any other."""
-    import numpy as np
-
     options = Options.of({"top_k": np.int64(3), "budget": np.float64(0.5), "min_confidence": np.float32(0.5)})
     assert (options.top_k, options.budget, options.min_confidence) == (3, 0.5, 0.5)
