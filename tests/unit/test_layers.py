@@ -20,7 +20,7 @@ LAYERS = [
     {"tagger", "pricing"},
     {"providers", "report"},
     {"stage"},
-    {"options", "answered", "run_store"},
+    {"options", "answered", "flights", "run_store"},
     {"run", "shaping", "money"},
     {"stages"},
     {"pipeline"},
