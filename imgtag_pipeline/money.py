@@ -58,7 +58,11 @@ async def open_purse(options: Options, provider: Provider, price: Price | None, 
         record=kept if shared is not None else None,
         clock=clock,
     )
-    await purse.open()
+    try:
+        await purse.open()
+    except BaseException:
+        await purse.close()
+        raise
     return purse
 
 
