@@ -14,6 +14,7 @@ from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.limiter.file import CAN_SHARE, FileShelf, host_folder
 from imgtag_pipeline.limiter.lane import FreeSlot, Lane, LaneSlot, Slot
+from imgtag_pipeline.limiter.redis import RedisShelf
 from imgtag_pipeline.limiter.shelf import MemoryShelf, Shelf
 from imgtag_pipeline.model import Quota
 
@@ -98,6 +99,8 @@ class Limiter:
         return lane
 
     def _shelf(self, quota: Quota, qps: float) -> Shelf:
+        if self._redis_url is not None:
+            return RedisShelf(self._redis_url, quota.key, qps, self._clock)
         is_host_wide = self._share == "host"
         if self._share is None or not CAN_SHARE or (is_host_wide and not isinstance(self._clock, SystemClock)):
             return MemoryShelf(qps, self._clock)  # the times of another clock mean nothing to other processes
