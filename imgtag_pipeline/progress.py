@@ -13,14 +13,22 @@ def is_watched() -> bool:
     """Whether somebody sees standard error: a terminal, or the kernel of a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return sys.stderr.isatty() or hasattr(shell, "kernel")
+    return _is_terminal() or hasattr(shell, "kernel")
+
+
+def _is_terminal() -> bool:
+    """Schedulers put all sorts of things in the place of standard error, or nothing at all."""
+    try:
+        return bool(sys.stderr.isatty())
+    except (AttributeError, ValueError, OSError):
+        return False
 
 
 class Bar:
     """Shows `Progress` events; `wanted` None shows only when a person looks."""
 
     def __init__(self, wanted: bool | None, title: str) -> None:
-        self._is_shown = is_watched() if wanted is None else wanted
+        self._is_shown = sys.stderr is not None and (is_watched() if wanted is None else wanted)
         self._title = title
         self._bar: Any = None
 
