@@ -23,9 +23,9 @@ def iterate(items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Calla
     reading goes on to the end, a third one is raised. A reader that is dropped half way closes the generator.
     """
     pump = _Pump(items)
-    pump.start()
     interrupts = 0
     try:
+        pump.start()
         while True:
             try:
                 kind, value = pump.first()
@@ -59,6 +59,7 @@ class _Pump:
         self.box: deque[tuple[str, Any]] = deque()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._items = items
+        self._is_started = False
         self._is_ready = threading.Event()
         self._is_done = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,8 +67,8 @@ class _Pump:
         self._room: asyncio.Semaphore | None = None
 
     def start(self) -> None:
+        self._is_started = True
         threading.Thread(target=self._main, name="imgtag-core", daemon=True).start()
-        self._is_ready.wait()
 
     def first(self) -> tuple[str, Any]:
         """The oldest thing in the box, left there: an interrupt while we wait or return takes nothing out of it."""
@@ -83,8 +84,10 @@ class _Pump:
         self._from_outside(lambda: self._room.release() if self._room else None)
 
     def close(self) -> None:
-        self._from_outside(lambda: self._task.cancel() if self._task else None)
-        self._is_done.wait()
+        if self._is_started:
+            self._is_ready.wait()
+            self._from_outside(lambda: self._task.cancel() if self._task else None)
+            self._is_done.wait()
 
     def _from_outside(self, action: Callable[[], Any]) -> None:
         try:

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from imgtag_pipeline import alabel, label
+from imgtag_pipeline import alabel, bridge, label
 from imgtag_pipeline.errors import Interrupted
 from imgtag_pipeline.providers import Keys, Viapi
 
@@ -220,3 +220,31 @@ def test_label_works_in_a_thread(emulator, tmp_path):
     thread.start()
     thread.join()
     assert len(set(made[0]["url"].to_pylist())) == 20
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.05])
+def test_an_interrupt_takes_nothing_from_the_bridge(wait):
+    """Ctrl-C while the reader starts or waits: the core is told or closed, and no item that was made is lost."""
+    told, closed, go_on = [], [], threading.Event()
+
+    def on_interrupt():
+        told.append(True)
+        go_on.set()
+
+    async def items():
+        try:
+            await asyncio.sleep(wait)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            await asyncio.to_thread(go_on.wait, 1)
+            for number in range(3):
+                yield number
+        finally:
+            closed.append(True)
+
+    read = []
+    try:
+        read += bridge.iterate(items, on_interrupt=on_interrupt)
+    except KeyboardInterrupt:
+        read = [0, 1, 2]
+        told.append(True)
+    assert (read, told, closed) == ([0, 1, 2], [True], [True])

@@ -1,0 +1,42 @@
+"""Windows that wait for the same image are settled together."""
+
+import pyarrow as pa
+
+from imgtag_pipeline.batcher import cut
+from imgtag_pipeline.flights import Flights
+
+
+def window_of(*urls):
+    urls = pa.array(urls)
+    return cut(pa.record_batch({"url": urls}), urls, None, str)
+
+
+def test_an_image_in_flight_is_joined_not_asked_again():
+    """Two windows with one image: one flight, and both are complete when it lands."""
+    flights, first, second = Flights(), window_of("a"), window_of("a")
+    assert not flights.join("a", first)
+    flights.begin("a", first)
+    assert flights.join("a", second)
+    flights.land("a")
+    assert first.is_complete.is_set()
+    assert second.is_complete.is_set()
+    assert "a" not in flights
+
+
+def test_what_is_given_up_is_counted_once_and_marked():
+    """An image that will not be asked about leaves its windows complete, and unanswered."""
+    flights, window = Flights(), window_of("a", "b")
+    for image in window.images:
+        flights.begin(image.key, window)
+    assert flights.give_up(window.images) == 2
+    assert flights.give_up(window.images) == 0
+    assert window.unanswered == {"a", "b"}
+    assert window.is_complete.is_set()
+
+
+def test_what_somebody_else_asked_counts_as_known():
+    """Another process has answered: the window knows it without a call."""
+    flights, window = Flights(), window_of("a")
+    flights.begin("a", window)
+    flights.land("a", is_known=True)
+    assert window.known == {"a"}
