@@ -202,6 +202,12 @@ def status(store: Store, as_json: Json = False) -> None:
 
 
 @_command()
+def ledger(store: Store, as_json: Json = False) -> None:
+    """Say what a tag store's runs have been billed, by account, action and month."""
+    _tell(api.ledger(store), shown.ledger_lines, as_json)
+
+
+@_command()
 def compact(store: Store, as_json: Json = False) -> None:
     """Merge the small parts of a tag store."""
     _tell(api.compact(store), shown.compact_lines, as_json)

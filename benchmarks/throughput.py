@@ -1,0 +1,160 @@
+"""Labelled images a second of `imgtag.enrich`, against a bare aiohttp pool on the same emulator in the same run.
+
+    python benchmarks/throughput.py                       # 20,000 images, 64 in flight, 5 rounds
+    python benchmarks/throughput.py --images 5000 --rounds 3 --json
+
+The emulator is a process of its own, without quota, with answers that need no image. The bound is what a good script
+does and no more: N workers pull from one iterator, sign TaggingImage, send, decode the JSON; it keeps the answers in a
+list, writes no file and survives nothing. Ours reads Parquet, journals each call and answer, and writes the long
+Parquet. Rounds are interleaved and medians shown; the machine may be noisy, so compare the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+import aiohttp
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import imgtag_pipeline as imgtag
+from imgtag_pipeline.providers import Keys, Viapi
+from imgtag_pipeline.signing import rpc
+
+ACTION = "TaggingImage"
+NO_QUOTA = 100_000
+SERVER = """
+import threading
+from imgtag_pipeline.emulator import EmulatorOptions, run_in_thread
+with run_in_thread(EmulatorOptions(qps=None, is_synthetic=True, latency={latency}, kept_entries=1)) as cloud:
+    print(cloud.url, flush=True)
+    input()
+"""
+
+
+@contextmanager
+def cloud(latency: float) -> Iterator[str]:
+    """The address of an emulator that runs in a process of its own."""
+    command = [sys.executable, "-c", SERVER.format(latency=latency)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+async def bare(url: str, images: list[str], workers: int) -> list[dict]:
+    """The usual good way: a pool of workers over one iterator."""
+    left, found = iter(images), []
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for image in left:
+            query = {"Action": ACTION, "Version": "2019-09-30", "Format": "JSON"}
+            fields = {"ImageURL": image}
+            query |= rpc.sign(
+                "POST",
+                {**fields, **query},
+                access_key_id="emulator",
+                access_key_secret="emulator",
+                security_token=None,
+                now=datetime.now(UTC),
+                nonce=uuid.uuid4().hex,
+            )
+            async with session.post(f"{url}/?{urlencode(query)}", data=fields) as reply:
+                found.append(json.loads(await reply.read())["Data"]["Tags"])
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=workers)) as session:
+        await asyncio.gather(*(work(session) for _ in range(workers)))
+    return found
+
+
+def ours(url: str, source: Path, folder: Path, workers: int, *, with_store: bool) -> int:
+    """One run, files in and out; the number of images that have tags."""
+    report = imgtag.enrich(
+        str(source),
+        str(folder / f"{uuid.uuid4().hex}.parquet"),
+        provider=Viapi(action=ACTION, endpoint=url, credentials=Keys("emulator", "emulator")),
+        qps=NO_QUOTA,
+        concurrency=workers,
+        checkpoint=str(folder / uuid.uuid4().hex) if with_store else None,
+        progress=False,
+    )
+    return report.ok
+
+
+def measured(url: str, images: list[str], arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """Images a second of each way, a figure per round; the first, uncounted round warms everything up."""
+    speeds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="imgtag-benchmark-") as name:
+        folder = Path(name)
+        source = folder / "images.parquet"
+        pq.write_table(pa.table({"url": images}), source)
+        ways: dict[str, Callable[[], int]] = {
+            "bare aiohttp pool": lambda: len(asyncio.run(bare(url, images, arguments.concurrency))),
+            "enrich": lambda: ours(url, source, folder, arguments.concurrency, with_store=False),
+            "enrich with checkpoint": lambda: ours(url, source, folder, arguments.concurrency, with_store=True),
+        }
+        for number in range(arguments.rounds + 1):
+            for way, run in ways.items():
+                began = time.perf_counter()
+                answered = run()
+                seconds = time.perf_counter() - began
+                assert answered == len(images), f"{way}: {answered} of {len(images)} answered"
+                if number:
+                    speeds.setdefault(way, []).append(len(images) / seconds)
+    return speeds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds that the emulator waits before it answers")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    images = [
+        f"https://bucket.oss-cn-shanghai.aliyuncs.com/photos/{number:09d}.jpg" for number in range(arguments.images)
+    ]
+    with cloud(arguments.latency) as url:
+        speeds = measured(url, images, arguments)
+    medians = {way: statistics.median(each) for way, each in speeds.items()}
+    bound = medians["bare aiohttp pool"]
+    about = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "python": platform.python_version(),
+        "aiohttp": aiohttp.__version__,
+        "pyarrow": pa.__version__,
+        "images": arguments.images,
+        "concurrency": arguments.concurrency,
+        "rounds": arguments.rounds,
+        "latency": arguments.latency,
+    }
+    if arguments.json:
+        ratios = {way: round(speed / bound, 3) for way, speed in medians.items()}
+        json.dump({**about, "images_per_second": medians, "ratio": ratios}, sys.stdout, indent=2)
+        return
+    print(", ".join(f"{name} {value}" for name, value in about.items()) + "\n")
+    print(f"{'':<24} {'images/s':>10} {'ratio':>7}")
+    for way, speed in medians.items():
+        print(f"{way:<24} {speed:>10,.0f} {speed / bound:>7.2f}")
+
+
+if __name__ == "__main__":
+    main()
