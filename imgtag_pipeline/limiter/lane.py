@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.errors import ImgtagError
 from imgtag_pipeline.limiter.book import Book, Grant
 from imgtag_pipeline.limiter.shelf import Shelf
 from imgtag_pipeline.limiter.trips import LONGEST, RoundTrips
@@ -166,7 +166,7 @@ class Lane:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(ImgtagError):
             if self._notes:
                 await self._shelf.visit(self._turn)
         await self._shelf.close()
