@@ -48,13 +48,11 @@ class Crew:
 
     async def followed(self) -> None:
         """Wait until nobody waits for another process any more; raises what went wrong there."""
-        for ended in await asyncio.gather(*self._followers, return_exceptions=True):
-            if isinstance(ended, Exception):
-                raise ended
+        await _all(self._followers)
 
     async def worked(self) -> None:
-        """Wait until the work is done."""
-        await asyncio.gather(*self._workers)
+        """Wait until the work is done, or stopped; raises what went wrong."""
+        await _all(self._workers)
 
     async def end(self, feeder: asyncio.Task[None]) -> None:
         """Wait for those in flight, cancel the rest; nothing runs after that."""
@@ -62,3 +60,10 @@ class Crew:
             task.cancel()
         waiting: list[Awaitable[Any]] = [feeder, *self._followers, *self._workers]
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def _all(tasks: set[asyncio.Task[None]]) -> None:
+    """Wait for all of them; that one was cancelled by `stop` is not an error."""
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended

@@ -217,7 +217,7 @@ class Pipeline:
 
     def _reported(self, stages: Stages) -> RunReport:
         tally, store = stages.tally, stages.store
-        unknown = [*store.possibly_billed, *tally.unknown_keys]
+        unknown = list(dict.fromkeys([*store.possibly_billed, *tally.unknown_keys]))
         cost = tally.cost_micro_yuan
         return RunReport(
             run=self.run_id,

@@ -159,6 +159,21 @@ def test_an_interrupted_label_gives_the_table_so_far(emulator, tmp_path, kind):
     assert_each_asked_once(emulator)
 
 
+@pytest.mark.emulator(is_synthetic=True, latency=0.5)
+def test_an_interrupt_while_some_workers_have_nothing_to_do(emulator, tmp_path):
+    """Five images, eight workers: the idle ones are stopped, and the table still has every row with its answer."""
+
+    def press():
+        until(lambda: emulator.ledger.calls == 5)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=press).start()
+    with pytest.raises(Interrupted) as caught:
+        label(table_of(5), **words_of(emulator, tmp_path))
+    assert set(caught.value.partial["status"].to_pylist()) <= {"ok", "empty"}
+    assert len(set(caught.value.partial["url"].to_pylist())) == 5
+
+
 @pytest.mark.emulator(is_synthetic=True, latency=0.1)
 async def test_a_cancelled_await_keeps_what_is_in_flight(emulator, tmp_path):
     """Cancelling the task stops the sending; the calls in flight end, and their answers are in the store."""

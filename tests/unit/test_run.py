@@ -1,0 +1,115 @@
+"""The moving part of a run, with a store and a talker that do as they are told."""
+
+import asyncio
+
+import pyarrow as pa
+
+from imgtag_pipeline import schema
+from imgtag_pipeline.answered import NOT_ASKED
+from imgtag_pipeline.errors import Interrupted
+from imgtag_pipeline.report import Tally
+from imgtag_pipeline.run import Run
+from imgtag_pipeline.testing import FakeClock
+
+
+class Store:
+    """Knows nothing, grants every claim, and writes down whose marks were taken back."""
+
+    def __init__(self):
+        self.at_claim = lambda: None
+        self.cleared = []
+
+    def lookup(self, keys, *, retry_failed=False):
+        return [None] * len(keys)
+
+    def jobs(self, keys):
+        return {}
+
+    def take(self, keys):
+        assert not keys
+        return pa.RecordBatch.from_pylist([], schema=schema.OUTCOME)
+
+    async def claim(self, keys, *, retry_failed=False):
+        self.at_claim()
+        await asyncio.sleep(0)
+        return set(keys)
+
+    async def clear_sent(self, keys):
+        self.cleared += keys
+
+
+class Talker:
+    """Every conversation uses up what it is told to, and then waits to be cut."""
+
+    def __init__(self, spend):
+        self.spend = spend
+        self.began = asyncio.Event()
+
+    async def outcomes(self, images, jobs, spent):
+        self.spend(spent)
+        self.began.set()
+        await asyncio.Event().wait()
+
+
+def run_of(store, talker=None, **words):
+    return Run(
+        store=store,
+        talker=talker,
+        tally=Tally(),
+        clock=FakeClock(),
+        key_of=str,
+        references=lambda rows: (rows.column(0), None),
+        strip=lambda rows: rows,
+        concurrency=1,
+        **words,
+    )
+
+
+async def read(run, count=3):
+    rows = pa.record_batch({"url": [f"k{number}" for number in range(count)]})
+    return [window async for window in run.answered(iter([rows]))]
+
+
+async def test_a_stop_while_images_are_claimed_leaves_nobody_waiting():
+    """The claim is granted when nothing may be sent any more: the rows say that they were not asked."""
+    store = Store()
+    run = run_of(store)
+    store.at_claim = lambda: run._stop_now(Interrupted("stop"))
+    (window,) = await asyncio.wait_for(read(run), 5)
+    assert window.outcomes.column("error").to_pylist() == [NOT_ASKED] * 3
+    assert run.tally.unanswered == 3
+
+
+async def cut_with(spend):
+    store, talker = Store(), Talker(spend)
+    run = run_of(store, talker)
+    reading = asyncio.create_task(read(run, 1))
+    await talker.began.wait()
+    run.stop()
+    run.stop()
+    await asyncio.wait_for(reading, 5)
+    return run.tally.unknown_keys, store.cleared
+
+
+async def test_a_call_that_was_cut_is_listed_as_possibly_billed():
+    """Sent, and no answer waited for: the report names the image, and its mark stays."""
+    assert await cut_with(lambda spent: spent.pay("unknown", None)) == (["k0"], [])
+
+
+async def test_an_image_that_cost_nothing_takes_its_mark_back():
+    """Marked, refused as throttled, and then stopped: neither this report nor the next one calls it billed."""
+
+    def spend(spent):
+        spent.is_marked = True
+
+    assert await cut_with(spend) == ([], ["k0"])
+
+
+async def test_a_job_that_is_under_way_is_not_in_doubt():
+    """It was paid for and is known by its id: the next run polls it."""
+
+    def spend(spent):
+        spent.pay("yes", 1)
+        spent.has_job = True
+
+    assert await cut_with(spend) == ([], [])
