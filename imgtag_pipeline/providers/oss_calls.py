@@ -61,7 +61,7 @@ class Service:
     def quota(self) -> Quota:
         """Per account, region or host, and call."""
         where = self.place.region or urlsplit(self.place.endpoint or "//any").netloc
-        return Quota(f"{self.name}:{where}:{account_of(self.credentials)}", self.qps)
+        return Quota(f"{self.name}:{where}:{account_of(self.credentials, self.place.endpoint)}", self.qps)
 
 
 def check_options(endpoint: str | None, region: str | None, signature: str, qps: float | None) -> str | None:

@@ -56,9 +56,9 @@ def keys_of(credentials: Credentials) -> Keys:
     return keys
 
 
-def quota(name: str, credentials: Credentials, qps: float | None) -> Quota:
+def quota(name: str, credentials: Credentials, endpoint: str, qps: float | None) -> Quota:
     """Per account."""
-    return Quota(f"{name}:{account_of(credentials)}", qps or QPS)
+    return Quota(f"{name}:{account_of(credentials, endpoint)}", qps or QPS)
 
 
 def sign(request: Request, moment: Moment, credentials: Credentials, bucket: str) -> Request:

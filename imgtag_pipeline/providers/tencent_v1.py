@@ -96,7 +96,7 @@ class TencentV1:
     @property
     def quota(self) -> Quota:
         """Per account."""
-        return tencent_calls.quota(ADDRESS, self.credentials, self.qps)
+        return tencent_calls.quota(ADDRESS, self.credentials, self.endpoint, self.qps)
 
     @property
     def price(self) -> Price:

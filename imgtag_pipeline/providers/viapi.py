@@ -289,7 +289,7 @@ class Viapi:
         return self.endpoint or f"https://imagerecog.{self.region}.aliyuncs.com"
 
     def _quota_key(self, action: str) -> str:
-        return f"viapi:{action}:{self.region}:{account_of(self.credentials)}"
+        return f"viapi:{action}:{self.region}:{account_of(self.credentials, self.endpoint)}"
 
     def sign(self, request: Request, moment: Moment) -> Request:
         """The request with its signature, RPC in the query or ACS3 in the headers."""
