@@ -222,7 +222,7 @@ async def test_a_budget_is_kept_to_the_micro_yuan():
     caller = caller_of(wire, clock, purse=Purse(Price(((None, 2500),)), budget_micro_yuan=5000))
     await caller.call(CALL, ["a"], Spent(0.0))
     await caller.call(CALL, ["b"], Spent(0.0))
-    with pytest.raises(CapReached, match="0.0050 spent"):
+    with pytest.raises(CapReached, match=r"0\.0050 spent"):
         await caller.call(CALL, ["c"], Spent(0.0))
 
 
