@@ -67,8 +67,13 @@ class _Pump:
         self._room: asyncio.Semaphore | None = None
 
     def start(self) -> None:
+        thread = threading.Thread(target=self._main, name="imgtag-core", daemon=True)
         self._is_started = True
-        threading.Thread(target=self._main, name="imgtag-core", daemon=True).start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._is_started = False  # the machine gives no further thread: nothing to wait for in close()
+            raise
 
     def first(self) -> tuple[str, Any]:
         """The oldest thing in the box, left there: an interrupt while we wait or return takes nothing out of it."""

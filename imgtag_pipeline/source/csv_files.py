@@ -37,8 +37,9 @@ def _header(filesystem: Any, file: str, delimiter: str) -> list[str]:
     with reading(file), open_stream(filesystem, file) as stream:
         parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         first = csv.ReadOptions(block_size=_BLOCK_BYTES)
-        names: list[str] = csv.open_csv(stream, read_options=first, parse_options=parse).schema.names
-        return names
+        with csv.open_csv(stream, read_options=first, parse_options=parse) as reader:
+            names: list[str] = reader.schema.names
+            return names
 
 
 def _batches(
@@ -63,4 +64,5 @@ def _batches(
                 null_values=[""],
             ),
         )
-        yield from reader
+        with reader:
+            yield from reader

@@ -120,7 +120,14 @@ def places(error, provider, table, folder):
 
 
 @pytest.mark.parametrize("trouble", FAULTS)
-@pytest.mark.parametrize("address", ["viapi/TaggingImage", "tencent_v2", "oss_labels"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "viapi/TaggingImage",
+        pytest.param("tencent_v2", marks=pytest.mark.heavy),
+        pytest.param("oss_labels", marks=pytest.mark.heavy),
+    ],
+)
 def test_no_secret_and_no_signature_is_left_anywhere(emulator, tmp_path, figure, capfd, address, trouble):
     """Logs at DEBUG, tracebacks with locals, pickles, journal, parts, attrs, reports, tables, output: 0 found."""
     if address.startswith("oss"):

@@ -111,6 +111,7 @@ def test_hosts_share_the_quota_through_redis(tmp_path, stall):
     assert seen.used >= (0.97 if stall == "0" else 0.6)
 
 
+@pytest.mark.redis
 async def test_a_redis_that_is_not_there_is_a_configuration_error():
     """No Redis at the start: one sentence that names the place and keeps the password."""
     limiter = Limiter(clock=SystemClock(), redis_url="redis://:s3cret@127.0.0.1:1/0")

@@ -47,7 +47,7 @@ class Place:
     def after_a_crash(self) -> "Place":
         """The same place as it would be if all processes that use it died at this moment."""
         other = Place(self.kind, self.folder.with_name(self.folder.name + "-crashed"))
-        shutil.copytree(self.folder, other.folder)
+        _copied(self.folder, other.folder)
         if self.kind == "remote":
             other.url = self.url
         return other
@@ -93,3 +93,12 @@ def remote(tmp_path) -> Place:
     """A store behind a URL."""
     (tmp_path / "here").mkdir()
     return Place("remote", tmp_path / "here")
+
+
+def _copied(source, target):
+    """A copy of a folder in use: what is renamed or taken away while it is copied makes us start again."""
+    while True:
+        try:
+            return shutil.copytree(source, target, ignore=shutil.ignore_patterns(".tmp-*"))
+        except shutil.Error:
+            shutil.rmtree(target)
