@@ -36,9 +36,9 @@ MENDS = 2
 class RetryPolicy:
     """How long and how often one image is tried; seconds.
 
-    Unbilled failures are repeated until `time_limit`, throttled ones until `throttle_limit`; a call that may have been
-    billed is made at most `max_paid_attempts` times. Waits have full jitter: uniform between 0 and `base * 2**n`,
-    at most `cap`.
+    Unbilled failures are repeated until `time_limit` after the first one, throttled ones until `throttle_limit`; a call
+    that may have been billed is made at most `max_paid_attempts` times. Waits have full jitter: uniform between 0 and
+    `base * 2**n`, at most `cap`.
     """
 
     max_paid_attempts: int = 2
@@ -149,13 +149,14 @@ class Caller:
         if call.wait:
             await self.clock.sleep(call.wait)
         attempts = mends = 0
-        began = self.clock.monotonic()
+        failing_since: float | None = None
         while True:
             before = (self.skew, self.renewals)
             try:
                 return await self._once(call, keys, spent)
             except ThrottledError as error:
-                self._raise_when_late(error, began, self.policy.throttle_limit)
+                failing_since = failing_since or self.clock.monotonic()
+                self._raise_when_late(error, failing_since, self.policy.throttle_limit)
             except PermanentError:
                 raise
             except FatalError as error:
@@ -164,8 +165,9 @@ class Caller:
                 mends += 1
             except CallError as error:
                 attempts += 1
-                self._raise_when_spent(error, attempts, began, spent)
-                await self._back_off(error, attempts)
+                failing_since = failing_since or self.clock.monotonic()
+                self._raise_when_spent(error, attempts, failing_since, spent)
+                await self._back_off(error, attempts, failing_since)
             self.tally.retries += 1
             spent.retries += 1
 
@@ -184,7 +186,7 @@ class Caller:
                 if attempts >= READ_ATTEMPTS:
                     raise
                 self._raise_when_late(error, began, self.policy.time_limit)
-                await self._back_off(error, attempts)
+                await self._back_off(error, attempts, began)
 
     async def _once(self, call: Call, keys: Sequence[str], spent: Spent) -> Reply:
         self._raise_when_stopping()
@@ -201,6 +203,7 @@ class Caller:
             request = self._signed(call)
             while not slot.sent():
                 slot = await self.pacer.acquire(call.quota)
+                self._raise_when_stopping()
                 request = self._signed(call)
         except BaseException:
             slot.unused()
@@ -265,8 +268,10 @@ class Caller:
         if error.billing == "unknown" and spent.paid_attempts >= self.policy.max_paid_attempts:
             raise error
 
-    async def _back_off(self, error: CallError, attempts: int) -> None:
+    async def _back_off(self, error: CallError, attempts: int, began: float) -> None:
         ceiling = min(self.policy.cap, self.policy.base * 2 ** (attempts - 1))
+        if error.retry_after and self.clock.monotonic() + error.retry_after - began > self.policy.time_limit:
+            raise error
         await self.clock.sleep(max(error.retry_after or 0.0, ceiling * self.random()))
 
     async def _is_mended(self, error: FatalError, before: tuple[timedelta | None, int]) -> bool:

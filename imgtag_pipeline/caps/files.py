@@ -86,7 +86,10 @@ class FileBook:
             handle = os.open(self.path, flags, 0o666)
             try:
                 with locked(handle):
-                    if os.fstat(handle).st_size < 2 * _SLOT:  # room is taken now, so that a full disk cannot stop it
+                    size = os.fstat(handle).st_size
+                    if 0 < size < 2 * _SLOT:
+                        raise StoreError(f"{self.path} is cut short; what was spent is not known, so nothing is sent")
+                    if size == 0:  # room is taken now, so that a full disk cannot stop it
                         os.write(handle, bytes(2 * _SLOT))
             except BaseException:
                 os.close(handle)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
-from imgtag_pipeline.errors import PermanentError, TransientError
+from imgtag_pipeline.errors import FatalError, PermanentError, TransientError
 from imgtag_pipeline.model import Answer, Call, Image, Job, Reply, Result, SaveJob, Step, Tag, ask
 from imgtag_pipeline.providers.codes import said
 from imgtag_pipeline.providers.decode import Malformed, decode, is_blank, row, text
@@ -165,11 +165,13 @@ def _is_unknown_id(error: PermanentError) -> bool:
 def _is_submitted_again(state: State) -> bool:
     action = STATES.get(state.status, "")
     if action == "by code":
-        return state.code is not None and not issubclass(verdict(state.code, 400).error, PermanentError)
+        return state.code is not None and not issubclass(verdict(state.code, 400).error, (PermanentError, FatalError))
     return state.is_expired or action in ("submit", "wait and submit")
 
 
 def _failure(state: State, job_id: str) -> PermanentError:
     code = state.code or state.status
     detail = f", {state.message}" if state.message else ""
+    if STATES.get(state.status) == "by code" and issubclass(verdict(code, 400).error, FatalError):
+        raise FatalError(f"the job ended as {state.status}: {code}{detail}", code=code, request_id=job_id)
     return PermanentError(f"the job ended as {state.status}: {code}{detail}", code=code, request_id=job_id)

@@ -142,6 +142,28 @@ async def test_unbilled_failures_end_with_the_time_limit():
     assert 60 <= clock.monotonic() - 1000 <= 60 + 20
 
 
+async def test_waiting_for_the_quota_uses_up_no_time_of_the_retries():
+    """An image that queued for ten minutes is still tried again after its first unbilled failure."""
+    clock = FakeClock()
+    wire = Wire(TransientError("refused", code="ConnectionRefused"), GOOD)
+
+    async def acquire(quota):
+        await clock.sleep(600)
+        return wire
+
+    wire.acquire = acquire
+    assert await ask(wire, clock) is GOOD
+
+
+async def test_a_vendor_that_asks_for_more_time_than_there_is_ends_the_attempt_at_once():
+    """A Retry-After of 15 minutes does not hold an image for 15 minutes when its limit is one."""
+    clock = FakeClock()
+    wire = Wire(TransientError("later", code="ServiceUnavailable", retry_after=900))
+    with pytest.raises(TransientError):
+        await ask(wire, clock)
+    assert clock.monotonic() - 1000 < 60
+
+
 async def test_a_code_can_allow_fewer_attempts_than_the_policy():
     """A download that failed twice is the image's fault."""
     wire = Wire(TransientError("not fetched", code="InvalidImage.Download", max_attempts=2))
