@@ -125,7 +125,9 @@ def _submit(provider: Submitting, image: Image, wait: float) -> Generator[Step, 
         return Answer(read_ad(info), job_id)
     if not job_id:
         raise TransientError(
-            "the job was taken but its id is missing, so it cannot be asked for", code="MalformedReply", billing="unknown"
+            "the job was taken but its id is missing, so it cannot be asked for",
+            code="MalformedReply",
+            billing="unknown",
         )
     yield SaveJob(image, job_id)
     return job_id
