@@ -1,0 +1,48 @@
+"""Downloads of images: redirects are followed by hand, each target checked anew."""
+
+from __future__ import annotations
+
+import asyncio
+from http.client import responses
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin
+
+from imgtag_pipeline.errors import CallError, PermanentError, TransientError
+from imgtag_pipeline.model import Pairs, Reply, Request
+from imgtag_pipeline.transport.calls import exchange
+from imgtag_pipeline.transport.failures import Failure, Limits
+
+if TYPE_CHECKING:
+    import aiohttp
+
+MAX_REDIRECTS: Final = 5
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+
+
+async def follow(session: aiohttp.ClientSession, url: str, headers: Pairs, limits: Limits) -> bytes | Failure:
+    """The bytes at the end of at most `MAX_REDIRECTS` redirects, or what to raise."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limits.timeout
+    for _ in range(MAX_REDIRECTS + 1):
+        reply = await exchange(session, Request("GET", url), headers, limits, deadline - loop.time())
+        if not isinstance(reply, Reply):
+            return reply
+        target = reply.headers.get("location")
+        if reply.status not in _REDIRECTS or target is None:
+            return reply.body if reply.status // 100 == 2 else _refusal(reply)
+        try:
+            url = urljoin(url, target)
+        except ValueError:
+            return PermanentError("the image's server redirects to a malformed URL", code="BadUrl")
+    return PermanentError(
+        f"the image's server redirects more than {MAX_REDIRECTS} times; give the final URL", code="TooManyRedirects"
+    )
+
+
+def _refusal(reply: Reply) -> CallError:
+    code = f"HTTP{reply.status}"
+    message = f"the image's server answered {reply.status} ({responses.get(reply.status, 'unknown status')})"
+    if reply.status < 500 and reply.status not in (408, 425, 429):
+        return PermanentError(message, code=code)
+    wait = reply.headers.get("retry-after", "")
+    return TransientError(message, code=code, retry_after=float(wait) if wait.isascii() and wait.isdigit() else None)
