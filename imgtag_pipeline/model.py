@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, TypeVarTuple
 
 from imgtag_pipeline.errors import Billing, PermanentError, TransientError
 
@@ -27,6 +27,8 @@ Kind = Literal[
     "ad-object",
 ]
 Pairs = tuple[tuple[str, str], ...]
+Reading = TypeVar("Reading")
+Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,17 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    _readings: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, read: Callable[[Reply, *Arguments], Reading], *arguments: *Arguments) -> Reading:
+        """What `read(reply, *arguments)` gives, worked out at the first asking: the check of a reply and the exchange
+        that gets it afterwards read the same. `read` is pure; what it raises is not remembered.
+        """
+        key = (read, *arguments)
+        if key not in self._readings:
+            self._readings[key] = read(self, *arguments)
+        found: Reading = self._readings[key]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

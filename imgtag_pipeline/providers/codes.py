@@ -80,14 +80,16 @@ def error_of(
     )
 
 
-def malformed(problem: Malformed, *, request_id: str | None = None, is_billable: bool = True) -> TransientError:
+def malformed(
+    problem: Malformed, *, request_id: str | None = None, is_billable: bool = True, max_attempts: int = 2
+) -> TransientError:
     """A success that cannot be read: asked once more, for it may have been cut; it may have been billed."""
     return TransientError(
         f"MalformedReply: {problem}",
         code="MalformedReply",
         request_id=request_id,
         billing="unknown" if is_billable else "no",
-        max_attempts=2,
+        max_attempts=max_attempts,
     )
 
 

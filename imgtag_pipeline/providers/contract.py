@@ -67,7 +67,10 @@ class Provider(Protocol):
         ...
 
     def check(self, call: Call, reply: Reply) -> None:
-        """Return for a success; else raise the `CallError` subclass that the vendor's code stands for."""
+        """Return for a success; else raise the `CallError` subclass that the vendor's code stands for.
+
+        The exchange is given the same `Reply` afterwards; `reply.once(read)` lets the two read its body once.
+        """
         ...
 
 

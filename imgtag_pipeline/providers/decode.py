@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from xml.etree import ElementTree
 
@@ -246,16 +246,21 @@ class Columns:
     spoken: str | None = None
     box: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    known: frozenset[str] = field(init=False)
 
-    def known(self) -> frozenset[str]:
-        """The fields that do not go to `extra`; a measure stays there as well, with all its digits."""
+    def __post_init__(self) -> None:
+        # A measure stays in `extra` as well, with all its digits.
         single = (self.name, self.confidence, self.level, self.parent, self.tag_id, self.language)
-        return frozenset(name for names in (*single, self.box, self.ignored) for name in names)
+        known = frozenset(name for names in (*single, self.box, self.ignored) for name in names)
+        object.__setattr__(self, "known", known)
 
 
 def pick(item: Row, names: tuple[str, ...]) -> Any:
     """The first of these fields that holds something."""
-    return next((item[name] for name in names if not is_blank(item.get(name))), None)
+    for name in names:
+        if not is_blank(value := item.get(name)):
+            return value
+    return None
 
 
 def tag(item: Any, columns: Columns, shared: Row | None = None) -> Tag:
@@ -266,8 +271,7 @@ def tag(item: Any, columns: Columns, shared: Row | None = None) -> Tag:
         raise Malformed(f"an item has no {' or '.join(columns.name)}")
     raw = pick(fields, columns.confidence)
     level = whole(pick(fields, columns.level))
-    known = columns.known()
-    extra = {field: plain(value) for field, value in fields.items() if field not in known}
+    extra = {name: plain(value) for name, value in fields.items() if name not in columns.known}
     return Tag(
         name,
         columns.kind,

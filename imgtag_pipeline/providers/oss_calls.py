@@ -100,7 +100,15 @@ def converse(image: Image, service: Service, read: Read) -> Generator[Step, Any,
     if target.version_id:
         query = (("versionId", target.version_id), *query)
     reply = yield from ask(Call(service.name, Request("GET", target.url, query), service.quota()))
-    body = decode(reply.body, Body)
+    return reply.once(_answer_of, read)
+
+
+def _body_of(reply: Reply) -> Body:
+    return decode(reply.body, Body)
+
+
+def _answer_of(reply: Reply, read: Read) -> Answer:
+    body = reply.once(_body_of)
     return Answer(read(body), request_ids(body, reply))
 
 
@@ -141,7 +149,7 @@ def check(reply: Reply, read: Read) -> None:
     """Return for a success, read whole; else raise what the code stands for."""
     is_success = 200 <= reply.status < 300
     try:
-        body = decode(reply.body, Body)
+        body = reply.once(_body_of)
     except Malformed as problem:
         if is_success:
             raise malformed(problem, request_id=reply.headers.get("x-oss-request-id")) from None
@@ -151,7 +159,7 @@ def check(reply: Reply, read: Read) -> None:
     if _says_failure(body):
         raise _error(body, reply, _inner_status(body) or 400)
     try:
-        read(body)
+        reply.once(_answer_of, read)
     except Malformed as problem:
         raise malformed(problem, request_id=request_ids(body, reply)) from None
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from imgtag_pipeline.errors import ConfigError, ThrottledError
-from imgtag_pipeline.model import Moment, Price, Quota, Reply, Request, Tag
+from imgtag_pipeline.model import Answer, Moment, Price, Quota, Reply, Request, Tag
 from imgtag_pipeline.providers import options
 from imgtag_pipeline.providers.account import account_of
 from imgtag_pipeline.providers.codes import error_of, malformed, said
@@ -77,11 +77,20 @@ def sign(request: Request, moment: Moment, credentials: Credentials, bucket: str
     return replace(request, headers=(*request.headers, ("authorization", token)))
 
 
+def _body_of(reply: Reply) -> Body:
+    return decode(reply.body, Body)
+
+
+def answer_of(reply: Reply, read: Read) -> Answer:
+    """The answer about one image. Raises `Malformed`."""
+    return Answer(read(reply.once(_body_of)))
+
+
 def check(reply: Reply, read: Read) -> None:
     """Return for a success, read whole; else raise what code or status stand for. Failures may be billed."""
     is_success = 200 <= reply.status < 300
     try:
-        body = decode(reply.body, Body)
+        body = reply.once(_body_of)
     except Malformed as problem:
         if is_success:
             raise malformed(problem) from None
@@ -101,6 +110,6 @@ def check(reply: Reply, read: Read) -> None:
             reply=reply,
         )
     try:
-        read(body)
+        reply.once(answer_of, read)
     except Malformed as problem:
         raise malformed(problem) from None

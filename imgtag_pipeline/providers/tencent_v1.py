@@ -16,7 +16,6 @@ import msgspec
 
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import (
-    Answer,
     Call,
     Exchange,
     Facts,
@@ -35,7 +34,7 @@ from imgtag_pipeline.model import (
 )
 from imgtag_pipeline.providers import precheck, tencent_calls
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
-from imgtag_pipeline.providers.decode import Columns, best_first, decode, rows, tag
+from imgtag_pipeline.providers.decode import Columns, best_first, rows, tag
 from imgtag_pipeline.providers.tencent_calls import Body
 from imgtag_pipeline.urls import ascii_url, unsigned_url
 
@@ -157,7 +156,7 @@ class TencentV1:
             body["image"] = b64encode(data).decode()
         request = Request("POST", f"{self.endpoint}{self.path}", (), (JSON,), msgspec.json.encode(body))
         reply = yield from ask(Call(ADDRESS, request, self.quota))
-        return Answer(read_tags(decode(reply.body, Body)))
+        return reply.once(tencent_calls.answer_of, read_tags)
 
     def sign(self, request: Request, moment: Moment) -> Request:
         """The request with its token."""

@@ -15,7 +15,6 @@ import msgspec
 
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import (
-    Answer,
     Call,
     Exchange,
     Facts,
@@ -34,7 +33,7 @@ from imgtag_pipeline.model import (
 from imgtag_pipeline.providers import precheck, tencent_calls
 from imgtag_pipeline.providers.bodies import multipart
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
-from imgtag_pipeline.providers.decode import Columns, best_first, decode, row, rows, tag
+from imgtag_pipeline.providers.decode import Columns, best_first, row, rows, tag
 from imgtag_pipeline.providers.tencent_calls import Body
 from imgtag_pipeline.urls import ascii_url, unsigned_url
 
@@ -156,7 +155,7 @@ class TencentV2:
             body, kind = multipart({"app_id": app_id}, "image", data)
         request = Request("POST", f"{self.endpoint}{self.path}", (), (("content-type", kind),), body)
         reply = yield from ask(Call(ADDRESS, request, self.quota))
-        return Answer(read_tags(decode(reply.body, Body)))
+        return reply.once(tencent_calls.answer_of, read_tags)
 
     def sign(self, request: Request, moment: Moment) -> Request:
         """The request with its token."""

@@ -14,7 +14,6 @@ from urllib.parse import urlencode, urlsplit
 
 from imgtag_pipeline.errors import ConfigError, PermanentError, TransientError
 from imgtag_pipeline.model import (
-    Answer,
     Call,
     Exchange,
     Facts,
@@ -39,11 +38,9 @@ from imgtag_pipeline.providers import (
     viapi_upload,
 )
 from imgtag_pipeline.providers.account import account_of
-from imgtag_pipeline.providers.codes import said
 from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
-from imgtag_pipeline.providers.decode import decode
 from imgtag_pipeline.providers.viapi_actions import ACTIONS, DOCS, Action
-from imgtag_pipeline.providers.viapi_reading import Envelope, is_sensitive, read_tags
+from imgtag_pipeline.providers.viapi_reading import answer_of
 from imgtag_pipeline.urls import ascii_url, unsigned_url
 
 VERSION: Final = "2019-09-30"
@@ -237,10 +234,8 @@ class Viapi:
         url = yield from self.locate(image)
         if not isinstance(url, str):
             return url
-        envelope = decode((yield from ask(self.action_call(self._parameters(url)))).body, Envelope)
-        tags = read_tags(self._action, envelope.data)
-        note = "Sensitive" if not tags and is_sensitive(envelope.data) else None
-        return Answer(tags, said(envelope.request_id), note)
+        reply = yield from ask(self.action_call(self._parameters(url)))
+        return reply.once(answer_of, self.action)
 
     def locate(self, image: Image) -> Generator[Step, Any, str | PermanentError | TransientError]:
         """The URL that the vendor fetches the image from; in bytes mode it is uploaded first."""

@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol
 from imgtag_pipeline.errors import FatalError, PermanentError, TransientError
 from imgtag_pipeline.model import Answer, Call, Image, Job, Reply, Result, SaveJob, Step, Tag, ask
 from imgtag_pipeline.providers.codes import said
-from imgtag_pipeline.providers.decode import Malformed, decode, is_blank, row, text
+from imgtag_pipeline.providers.decode import Malformed, is_blank, row, text
 from imgtag_pipeline.providers.viapi_codes import verdict
-from imgtag_pipeline.providers.viapi_reading import Envelope, job_info, read_ad, read_job_result
+from imgtag_pipeline.providers.viapi_reading import envelope_of, job_info, read_ad, read_job_result
 
 EXPIRY: Final = timedelta(minutes=30)
 MAX_SUBMITS: Final = 3
@@ -74,9 +74,21 @@ class State:
     is_expired: bool = False
 
 
-def read_state(data: Any) -> State:
-    """The state of a job from the poll's `Data`. Raises `Malformed`."""
-    fields = row(data)
+def submission_of(reply: Reply) -> str | Answer:
+    """The id of the new job; or the answer itself, should it come at once. Raises `Malformed`."""
+    envelope = reply.once(envelope_of)
+    job_id = text(envelope.request_id)
+    info = job_info(envelope.data)
+    if not is_blank(info):
+        return Answer(read_ad(info), job_id)
+    if job_id is None:
+        raise Malformed("the answer has no RequestId, which is the job's id")
+    return job_id
+
+
+def state_of(reply: Reply) -> State:
+    """The state of a job that a poll tells. Raises `Malformed`."""
+    fields = row(reply.once(envelope_of).data)
     status = text(fields.get("Status"))
     if status is None:
         raise Malformed("the answer has no Status")
@@ -118,19 +130,10 @@ def _submit(provider: Submitting, image: Image, wait: float) -> Generator[Step, 
     url = yield from provider.locate(image)
     if not isinstance(url, str):
         return url
-    envelope = decode((yield from ask(provider.action_call({"ImageURL": url}, wait))).body, Envelope)
-    job_id = text(envelope.request_id) or ""
-    info = job_info(envelope.data)
-    if not is_blank(info):
-        return Answer(read_ad(info), job_id)
-    if not job_id:
-        raise TransientError(
-            "the job was taken but its id is missing, so it cannot be asked for",
-            code="MalformedReply",
-            billing="unknown",
-        )
-    yield SaveJob(image, job_id)
-    return job_id
+    submitted = (yield from ask(provider.action_call({"ImageURL": url}, wait))).once(submission_of)
+    if isinstance(submitted, str):
+        yield SaveJob(image, submitted)
+    return submitted
 
 
 def _wait(provider: Submitting, job_id: str, started: datetime | None) -> Generator[Step, Any, State | None]:
@@ -144,7 +147,7 @@ def _wait(provider: Submitting, job_id: str, started: datetime | None) -> Genera
             # InvalidParameter.BadRequest: the id is unknown or has expired.
             return State("EXPIRED", code=error.code, message=str(error), is_expired=_is_unknown_id(error))
         waited += wait
-        state = read_state(decode(reply.body, Envelope).data)
+        state = reply.once(state_of)
         action = STATES.get(state.status, "wait")
         if action != "wait":
             return state

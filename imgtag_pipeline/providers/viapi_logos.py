@@ -8,8 +8,7 @@ from typing import Any, Protocol
 from imgtag_pipeline.errors import PermanentError, TransientError
 from imgtag_pipeline.model import Answer, Call, Exchange, Image, Reply, Result, Step, ask
 from imgtag_pipeline.providers.codes import said
-from imgtag_pipeline.providers.decode import decode
-from imgtag_pipeline.providers.viapi_reading import Envelope, read_logos
+from imgtag_pipeline.providers.viapi_reading import envelope_of, logos_of
 
 
 class Asking(Protocol):
@@ -32,9 +31,9 @@ def converse(provider: Asking, images: Sequence[Image]) -> Exchange:
     urls = [place for place in places if isinstance(place, str)]
     answers: list[Result] = []
     if urls:
-        envelope = decode((yield from _ask_for_all(provider, urls)).body, Envelope)
-        request_id = said(envelope.request_id)
-        found = assigned(read_logos(envelope.data), urls)
+        reply = yield from _ask_for_all(provider, urls)
+        request_id = said(reply.once(envelope_of).request_id)
+        found = assigned(reply.once(logos_of), urls)
         answers = [no_result(request_id) if tags is None else Answer(tags, request_id) for tags in found]
     rest = iter(answers)
     return [next(rest) if isinstance(place, str) else place for place in places]

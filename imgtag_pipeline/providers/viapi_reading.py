@@ -7,13 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from imgtag_pipeline.model import Kind, Tag
+from imgtag_pipeline.model import Answer, Kind, Reply, Tag
+from imgtag_pipeline.providers.codes import said
 from imgtag_pipeline.providers.decode import (
     Malformed,
     Row,
     best_first,
     box_of_corners,
     confidence,
+    decode,
     flat,
     is_blank,
     loads,
@@ -39,6 +41,18 @@ class Envelope(msgspec.Struct, rename="pascal"):
     small_message: Any = msgspec.field(default=None, name="message")
 
 
+def envelope_of(reply: Reply) -> Envelope:
+    """The outside of the body. Raises `Malformed`, as all readings here do."""
+    return decode(reply.body, Envelope)
+
+
+def answer_of(reply: Reply, action: str) -> Answer:
+    """The answer about one image."""
+    envelope = reply.once(envelope_of)
+    tags = read_tags(ACTIONS[action], envelope.data)
+    return Answer(tags, said(envelope.request_id), "Sensitive" if not tags and is_sensitive(envelope.data) else None)
+
+
 def read_tags(action: Action, data: Any) -> tuple[Tag, ...]:
     """The tags in `Data`, best first; fields of `Data` beside the list go to each tag's `extra`."""
     fields = _data(data)
@@ -60,8 +74,9 @@ def is_sensitive(data: Any) -> bool:
 _LOGO_DROPPED: Final = ("LogosData", "Rate")
 
 
-def read_logos(data: Any) -> list[tuple[str | None, tuple[Tag, ...]]]:
+def logos_of(reply: Reply) -> list[tuple[str | None, tuple[Tag, ...]]]:
     """For each image of a RecognizeLogo answer its URL and its logos; `normal` means none."""
+    data = reply.once(envelope_of).data
     return [
         (
             text(element.get("ImageURL")),

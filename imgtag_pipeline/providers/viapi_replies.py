@@ -9,47 +9,48 @@ import msgspec
 from imgtag_pipeline.model import Call, Reply
 from imgtag_pipeline.providers import viapi_jobs, viapi_upload
 from imgtag_pipeline.providers.codes import error_of, malformed, said
-from imgtag_pipeline.providers.decode import Malformed, decode, is_blank, text
+from imgtag_pipeline.providers.decode import Malformed, is_blank, text
 from imgtag_pipeline.providers.viapi_actions import ACTIONS
 from imgtag_pipeline.providers.viapi_codes import verdict
-from imgtag_pipeline.providers.viapi_reading import Envelope, job_info, read_ad, read_logos, read_tags
+from imgtag_pipeline.providers.viapi_reading import Envelope, answer_of, envelope_of, logos_of
 
 
 def check(action: str, call: Call, reply: Reply) -> None:
     """Return for a success of this action, its polls or its uploads; else raise what the code stands for."""
     is_success = 200 <= reply.status < 300
+    envelope = Envelope()
     try:
-        envelope = decode(reply.body, Envelope)
+        envelope = reply.once(envelope_of)
+        if is_success and not _is_error(envelope):
+            _read(action, call.operation, envelope, reply)
+            return
     except Malformed as problem:
         if is_success:
-            raise malformed(problem, is_billable=call.is_billable) from None
-        envelope = Envelope()
-    if not is_success or _is_error(envelope):
-        _raise(envelope, reply)
-    try:
-        _read(action, call.operation, envelope, reply)
-    except Malformed as problem:
-        raise malformed(problem, request_id=said(envelope.request_id), is_billable=call.is_billable) from None
+            # A job that was taken is not bought again, though its id did not come.
+            is_submission = call.is_billable and ACTIONS[action].is_job
+            raise malformed(
+                problem,
+                request_id=said(envelope.request_id),
+                is_billable=call.is_billable,
+                max_attempts=1 if is_submission else 2,
+            ) from None
+    _raise(envelope, reply)
 
 
 def _read(action: str, operation: str, envelope: Envelope, reply: Reply) -> None:
     text(envelope.request_id)
     if operation == viapi_upload.AUTHORIZE:
-        viapi_upload.read_form(reply.body)
+        reply.once(viapi_upload.form_of)
     elif operation == "GetAsyncJobResult":
-        viapi_jobs.read_state(envelope.data)
+        reply.once(viapi_jobs.state_of)
     elif ACTIONS[action].is_job:
-        info = job_info(envelope.data)
-        if not is_blank(info):
-            read_ad(info)
-        elif text(envelope.request_id) is None:
-            raise Malformed("the answer has no RequestId, which is the job's id")
+        reply.once(viapi_jobs.submission_of)
     elif envelope.data is msgspec.UNSET:
         raise Malformed("the answer has no Data")
     elif action == "RecognizeLogo":
-        read_logos(envelope.data)
+        reply.once(logos_of)
     else:
-        read_tags(ACTIONS[action], envelope.data)
+        reply.once(answer_of, action)
 
 
 def _is_error(envelope: Envelope) -> bool:

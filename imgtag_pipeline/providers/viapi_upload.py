@@ -70,16 +70,16 @@ def upload(provider: Uploading, image: Image) -> Generator[Step, Any, str | Perm
     )
     free = Quota("viapi:upload", None)
     reply = yield from ask(Call(AUTHORIZE, Request("GET", f"{base}/", query), free, is_billable=False))
-    form = read_form(reply.body)
+    form = reply.once(form_of)
     host, key = f"{form['Bucket']}.{form['Endpoint']}", form["ObjectKey"]
     request = post(f"{urlsplit(base).scheme}://{host}/", form, data)
     yield from ask(Call(SEND, request, free, is_billable=False, is_signed=False))
     return f"http://{host}/{quote(key, safe='/-_.~')}"
 
 
-def read_form(body: bytes) -> dict[str, str]:
+def form_of(reply: Reply) -> dict[str, str]:
     """The fields of the authorisation; all must be there. Raises `Malformed`."""
-    form = decode(body, Form)
+    form = decode(reply.body, Form)
     named = {
         "AccessKeyId": form.access_key_id,
         "Bucket": form.bucket,

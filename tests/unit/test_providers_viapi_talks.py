@@ -141,6 +141,16 @@ def submitted(exchange, job_id="job-1"):
     return exchange.send(None)
 
 
+@pytest.mark.parametrize("body", [b"{}", b'{"RequestId": null}', b'{"RequestId": " "}', b'{"Request'])
+def test_a_job_whose_id_did_not_come_is_not_bought_again(body):
+    """It was taken and may be billed, but nobody can ask for its result."""
+    provider = viapi("TaggingAdImage")
+    submit = next(provider.exchange([image()], {}))
+    with pytest.raises(TransientError) as caught:
+        provider.check(submit, Reply(200, {}, body))
+    assert (caught.value.code, caught.value.billing, caught.value.max_attempts) == ("MalformedReply", "unknown", 1)
+
+
 def test_a_job_is_submitted_remembered_and_polled_with_growing_waits():
     """The id is remembered before the first poll; polls are free and have their own quota."""
     provider = viapi("TaggingAdImage", poll_every=1.0)
