@@ -21,8 +21,8 @@ from imgtag_pipeline.errors import (
     TransientError,
 )
 from imgtag_pipeline.plan import Plan
+from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.report import RunReport
-from imgtag_pipeline.retry import RetryPolicy
 
 __all__ = [
     "BreakerLimits",

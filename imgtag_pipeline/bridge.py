@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,6 +22,12 @@ def iterate(items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Calla
     Works inside a running event loop, and leaves signals to the caller: the first two Ctrl-C call `on_interrupt` and
     reading goes on to the end, a third one is raised. A reader that is dropped half way closes the generator.
     """
+    return _iterate(items, on_interrupt=on_interrupt)
+
+
+def _iterate(
+    items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Callable[[], None]
+) -> Generator[T, None, None]:
     pump = _Pump(items)
     interrupts = 0
     try:
@@ -47,9 +53,20 @@ def iterate(items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Calla
 
 
 def run(job: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """The result of a coroutine that runs in a thread of its own; works inside a running event loop."""
-    with ThreadPoolExecutor(1, "imgtag-core") as thread:
-        return thread.submit(lambda: asyncio.run(job())).result()
+    """The result of a coroutine that runs in a thread of its own; works inside a running event loop.
+
+    Ctrl-C cancels the coroutine, and is raised when that has ended.
+    """
+
+    async def results() -> AsyncGenerator[T, None]:
+        yield await job()
+
+    with contextlib.closing(_iterate(results, on_interrupt=_give_up)) as one:
+        return next(one)
+
+
+def _give_up() -> None:
+    raise KeyboardInterrupt
 
 
 class _Pump:

@@ -6,11 +6,13 @@ a *run* error says how the whole run ended and carries its report and the table 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from imgtag_pipeline.urls import redact
 
 Billing = Literal["no", "unknown", "yes"]
+
+UNLESS_ALLOWED: Final = "where your own network is meant, allow it with allow_private=True (--allow-private)"
 
 
 def _rebuild(cls: type[ImgtagError], message: str, facts: dict[str, Any]) -> ImgtagError:
@@ -40,9 +42,14 @@ class ConfigError(ImgtagError, ValueError):
 
 
 class StoreError(ImgtagError):
-    """The tag store cannot be read or written; no call is sent once this is known."""
+    """The tag store cannot be read or written; no call is sent once this is known.
+
+    When that ends a run, `report` is the `RunReport` and `partial` the table so far, where there is one.
+    """
 
     exit_code = 3
+    report: Any = None
+    partial: Any = None
 
 
 class OutputError(ImgtagError):
@@ -86,6 +93,10 @@ class ThrottledError(CallError):
 
 class PermanentError(CallError):
     """This image will not succeed; the others may."""
+
+
+class RefusedHereError(PermanentError):
+    """This run, as it is set up, does not read this image; one with another option or package may, and asks again."""
 
 
 class FatalError(CallError):

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import CallError, FatalError, ImgtagError, PermanentError, TransientError
+from imgtag_pipeline.errors import (
+    CallError,
+    FatalError,
+    ImgtagError,
+    PermanentError,
+    RefusedHereError,
+    TransientError,
+)
 from imgtag_pipeline.model import (
     Answer,
     Call,
@@ -53,19 +60,19 @@ class Talker:
     async def outcomes(
         self, images: Sequence[Image], jobs: Mapping[str, Job], spent: Spent | None = None
     ) -> list[Outcome] | None:
-        """One outcome for each image, in order; None when a batch was refused for one bad image and is to be split.
+        """One outcome for each image, in order; None when a batch was refused, unbilled, for one image: to be split.
 
         What it uses up is counted in `spent`. Raises only what stops the run: `FatalError`, a cap, a broken store.
         """
-        spent = spent or Spent(self.clock.monotonic())
+        spent = spent or Spent()
         try:
             results = await self._converse(images, jobs, spent)
         except FatalError:
             raise
         except PermanentError as error:
-            if len(images) > 1:
+            if len(images) > 1 and spent.billed == "no":
                 return None
-            results = [error]
+            results = [error] * len(images)
         except CallError as error:
             results = [error] * len(images)
         except (ImgtagError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -102,7 +109,7 @@ class Talker:
             case Call():
                 return await self.call(step, [image.key for image in images], spent)
             case ReadImage():
-                return await self.read(step.image.url, max_bytes=step.max_bytes, timeout=step.timeout)
+                return await self.read(step.image.url, spent, max_bytes=step.max_bytes, timeout=step.timeout)
             case Compute():
                 return await self._compute(step)
             case SaveJob():
@@ -150,6 +157,7 @@ def _outcome(image: Image, result: Result | CallError, spent: Spent, shared: int
         error_code=result.code,
         error=str(result),
         request_id=result.request_id,
-        is_final=not isinstance(result, TransientError) or (spent.billed != "no" and not spent.has_job),
+        is_final=not isinstance(result, TransientError | RefusedHereError)
+        or (spent.billed != "no" and not spent.has_job),
         **facts,
     )

@@ -20,7 +20,7 @@ from imgtag_pipeline import expand, money, pricing
 from imgtag_pipeline.answered import Answered
 from imgtag_pipeline.checkpoint.store import open_store
 from imgtag_pipeline.clock import Clock, SystemClock
-from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped
+from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped, StoreError
 from imgtag_pipeline.files import open_filesystem
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
@@ -119,19 +119,22 @@ class Pipeline:
 
     async def _planned(self, make: Callable[..., Plan]) -> Plan:
         checkpoint = self.options.checkpoint
-        if checkpoint is not None and not _exists(checkpoint, self.options):
+        if checkpoint is not None and not await asyncio.to_thread(_exists, checkpoint, self.options):
             checkpoint = None
-        store = open_store(
+        store = await asyncio.to_thread(
+            open_store,
             checkpoint,
             identity=self.provider.identity(),
             run_id=self.run_id,
             clock=self.clock,
             storage_options=self.options.storage_options,
         )
+        is_over = threading.Event()
         try:
             lookup = partial(store.lookup, retry_failed=self.options.retry_failed)
-            return await asyncio.to_thread(make, self._rows(), self.references, lookup)
+            return await asyncio.to_thread(make, _until(is_over, self._rows()), self.references, lookup)
         finally:
+            is_over.set()
             await store.close()
 
     async def batches(self) -> AsyncGenerator[pa.RecordBatch, None]:
@@ -143,9 +146,11 @@ class Pipeline:
                 async with contextlib.aclosing(shown) as batches:
                     async for batch in batches:
                         yield batch
+            except StoreError as error:
+                stages.run.stopped = stages.run.stopped or error
+                raise
             finally:
-                self.stopped = stages.run.stopped
-                await stages.close()
+                self.stopped = await _closed(stages)
                 self.report = self._reported(stages)
 
     async def _in_one_pass(self, stages: Stages) -> AsyncGenerator[pa.RecordBatch, None]:
@@ -204,7 +209,7 @@ class Pipeline:
     def error(self, partial: Any = None) -> BaseException | None:
         """What the caller is to be told at the end: the error that ended the run, or failures with `errors="raise"`."""
         error = self.stopped
-        if isinstance(error, RunStopped | FatalError):
+        if isinstance(error, RunStopped | FatalError | StoreError):
             error.report, error.partial = self.report, partial
         elif error is None and self.options.errors == "raise" and self.report and self.report.failed_images:
             codes = ", ".join(f"{code}: {count:,}" for code, count in sorted(self.report.failed.items()))
@@ -245,6 +250,23 @@ class Pipeline:
             stopped=None if self.stopped is None else f"{type(self.stopped).__name__}: {self.stopped}",
             exit_code=_exit_code(self.stopped),
         )
+
+
+def _until(is_over: threading.Event, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows, as long as somebody wants them: a thread cannot be cancelled."""
+    for batch in rows:
+        if is_over.is_set():
+            return
+        yield batch
+
+
+async def _closed(stages: Stages) -> BaseException | None:
+    """What ended the run early, a store that could not be sealed included: the report is told all the same."""
+    try:
+        await stages.close()
+    except StoreError as error:
+        return stages.run.stopped or error
+    return stages.run.stopped
 
 
 def _exists(folder: str, options: Options) -> bool:

@@ -99,9 +99,9 @@ class RunReport:
 
 @dataclass(slots=True)
 class Spent:
-    """What one exchange has used up so far."""
+    """What one exchange has used up so far; `failing_since` is the moment of its first failure (monotonic seconds)."""
 
-    started: float
+    failing_since: float | None = None
     calls: int = 0
     retries: int = 0
     paid_attempts: int = 0

@@ -1,14 +1,11 @@
-"""One call until it is answered for good: paced, marked, signed anew, and repeated by what a repetition may cost.
-
-Not billed: again within a time limit. Unknown: at most `max_paid_attempts`, counted as paid. Billed: never.
-"""
+"""One call until it is answered for good: paced, marked in the journal, paid from the purse, signed for each try."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,39 +16,17 @@ from imgtag_pipeline.errors import (
     Billing,
     CallError,
     ClockSkewError,
-    ConfigError,
     CredentialsExpiredError,
     FatalError,
     PermanentError,
     ThrottledError,
 )
 from imgtag_pipeline.model import Call, Moment, Quota, Reply, Request
+from imgtag_pipeline.policy import RetryPolicy, Trouble
 from imgtag_pipeline.report import Spent, Tally
 
 READ_ATTEMPTS = 3
 MENDS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long and how often one image is tried; seconds.
-
-    Unbilled failures are repeated until `time_limit` after the first one, throttled ones until `throttle_limit`; a call
-    that may have been billed is made at most `max_paid_attempts` times. Waits have full jitter: uniform between 0 and
-    `base * 2**n`, at most `cap`.
-    """
-
-    max_paid_attempts: int = 2
-    time_limit: float = 60.0
-    throttle_limit: float = 900.0
-    base: float = 0.5
-    cap: float = 20.0
-
-    def __post_init__(self) -> None:
-        if self.max_paid_attempts < 1:
-            raise ConfigError(f"max_paid_attempts is {self.max_paid_attempts}; allowed: 1 or more")
-        if not 0 <= self.time_limit <= 86_400:
-            raise ConfigError(f"time_limit is {self.time_limit}; allowed: 0 to 86,400 seconds")
 
 
 class Slot(Protocol):
@@ -148,33 +123,27 @@ class Caller:
             call = replace(call, quota=replace(call.quota, qps=self.qps))
         if call.wait:
             await self.clock.sleep(call.wait)
-        attempts = mends = 0
-        failing_since: float | None = None
+        trouble, mends = Trouble(self.policy, spent, self.random), 0
         while True:
             before = (self.skew, self.renewals)
             try:
                 return await self._once(call, keys, spent)
-            except ThrottledError as error:
-                failing_since = failing_since or self.clock.monotonic()
-                self._raise_when_late(error, failing_since, self.policy.throttle_limit)
             except PermanentError:
                 raise
             except FatalError as error:
                 if mends >= MENDS or not await self._is_mended(error, before):
                     raise
                 mends += 1
+            except ThrottledError as error:
+                trouble.throttled(error, self.clock.monotonic())
             except CallError as error:
-                attempts += 1
-                failing_since = failing_since or self.clock.monotonic()
-                self._raise_when_spent(error, attempts, failing_since, spent)
-                await self._back_off(error, attempts, failing_since)
+                await self.clock.sleep(trouble.failed(error, self.clock.monotonic()))
             self.tally.retries += 1
             spent.retries += 1
 
-    async def read(self, url: str, *, max_bytes: int, timeout: float) -> bytes:
+    async def read(self, url: str, spent: Spent, *, max_bytes: int, timeout: float) -> bytes:
         """The bytes of an image, through the given `fetch`; passing troubles are waited out a few times."""
-        began = self.clock.monotonic()
-        attempts = 0
+        trouble = Trouble(self.policy, spent, self.random, most_attempts=READ_ATTEMPTS)
         while True:
             self._raise_when_stopping()
             try:
@@ -182,11 +151,7 @@ class Caller:
             except PermanentError:
                 raise
             except CallError as error:
-                attempts += 1
-                if attempts >= READ_ATTEMPTS:
-                    raise
-                self._raise_when_late(error, began, self.policy.time_limit)
-                await self._back_off(error, attempts, began)
+                await self.clock.sleep(trouble.failed(error, self.clock.monotonic()))
 
     async def _once(self, call: Call, keys: Sequence[str], spent: Spent) -> Reply:
         self._raise_when_stopping()
@@ -235,11 +200,14 @@ class Caller:
             raise
         finally:
             if call.is_billable:
-                cost = await self.purse.settle(ticket, billed)
-                spent.pay(billed, cost)
-                self.tally.paid(billed, cost)
+                await _to_its_end(self._settle(ticket, billed, spent))
             self.on_sending(-1)
         return reply
+
+    async def _settle(self, ticket: Any, billed: Billing, spent: Spent) -> None:
+        cost = await self.purse.settle(ticket, billed)
+        spent.pay(billed, cost)
+        self.tally.paid(billed, cost)
 
     def _signed(self, call: Call) -> Request:
         if not call.is_signed:
@@ -256,23 +224,6 @@ class Caller:
     def _raise_when_stopping(self) -> None:
         if self.is_stopping():
             raise Stopping
-
-    def _raise_when_late(self, error: CallError, began: float, limit: float) -> None:
-        if self.clock.monotonic() - began > limit:
-            raise error
-
-    def _raise_when_spent(self, error: CallError, attempts: int, began: float, spent: Spent) -> None:
-        self._raise_when_late(error, began, self.policy.time_limit)
-        if error.billing == "yes" or (error.max_attempts is not None and attempts >= error.max_attempts):
-            raise error
-        if error.billing == "unknown" and spent.paid_attempts >= self.policy.max_paid_attempts:
-            raise error
-
-    async def _back_off(self, error: CallError, attempts: int, began: float) -> None:
-        ceiling = min(self.policy.cap, self.policy.base * 2 ** (attempts - 1))
-        if error.retry_after and self.clock.monotonic() + error.retry_after - began > self.policy.time_limit:
-            raise error
-        await self.clock.sleep(max(error.retry_after or 0.0, ceiling * self.random()))
 
     async def _is_mended(self, error: FatalError, before: tuple[timedelta | None, int]) -> bool:
         """Whether what the call was refused for is put right, by this call or by another one since it began."""
@@ -293,5 +244,15 @@ class Caller:
 def _parsed_date(text: str | None) -> datetime | None:
     try:
         return parsedate_to_datetime(text or "").astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do this also when we are cancelled meanwhile; the cancellation is raised after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -209,7 +209,7 @@ class Run:
 
     async def _ask(self, images: Sequence[Image]) -> bool:
         keys = [image.key for image in images]
-        spent = Spent(self.clock.monotonic())
+        spent = Spent()
         try:
             outcomes = await self.talker.outcomes(images, self.store.jobs(keys), spent)
         except BaseException:
@@ -220,6 +220,10 @@ class Run:
         self.on_sending(1)
         try:
             await self._keep(outcomes)
+        except BaseException:
+            if spent.billed != "no":
+                self.tally.unknown_keys.extend(keys)
+            raise
         finally:
             self.on_sending(-1)
         for outcome in outcomes:

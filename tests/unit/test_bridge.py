@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import signal
 import threading
 
 import pytest
@@ -116,3 +117,20 @@ def test_many_readers_at_once():
     """Each has a thread and a loop of its own."""
     readers = [bridge.iterate(lambda: numbers(100), on_interrupt=nobody) for _ in range(8)]
     assert [sum(one) for one in zip(*readers, strict=True)] == [8 * number for number in range(100)]
+
+
+def test_ctrl_c_ends_a_coroutine_that_is_waited_for():
+    """A plan over a large input does not run on: it is cancelled, cleans up, and the interrupt is raised."""
+    closed = []
+
+    async def long_work():
+        try:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            await asyncio.sleep(60)
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(long_work)
+    assert closed == [True]
+    assert core_threads() == []

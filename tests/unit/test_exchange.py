@@ -30,7 +30,7 @@ async def outcomes_of(exchange, images, *, call=None, read=None):
         spent.pay("yes", 2500)
         return Reply(200, {}, b"hello")
 
-    async def bytes_of(url, *, max_bytes, timeout):
+    async def bytes_of(url, spent, *, max_bytes, timeout):
         if read is not None:
             raise read
         return url.encode()
@@ -87,6 +87,17 @@ async def test_a_refused_batch_is_to_be_split():
     """One bad image must not cost the others their row."""
     outcomes, _ = await outcomes_of(nothing, [A, B], call=PermanentError("one is bad", code="InvalidImage.URL"))
     assert outcomes is None
+
+
+async def test_a_refused_batch_that_was_billed_is_not_asked_again_in_parts():
+    """What was paid for is never paid for again: each of its images has the refusal as its row."""
+
+    def exchange(images, jobs):
+        yield CALL
+        raise PermanentError("one is bad", code="InvalidImage.URL", billing="yes")
+
+    outcomes, _ = await outcomes_of(exchange, [A, B])
+    assert [(o.error_code, o.billed) for o in outcomes] == [("InvalidImage.URL", "yes")] * 2
 
 
 async def test_one_bad_image_inside_an_answered_batch_is_one_bad_row():

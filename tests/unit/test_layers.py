@@ -19,6 +19,7 @@ LAYERS = [
     {"model", "schema", "table", "files"},
     {"tagger", "pricing"},
     {"providers", "report"},
+    {"policy"},
     {"stage"},
     {"options", "answered", "flights", "run_store"},
     {"run", "shaping", "money"},

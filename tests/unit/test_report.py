@@ -96,7 +96,7 @@ def test_failed_images_are_counted_over_all_codes():
 )
 def test_what_an_image_has_cost(bills, billed, attempts, cost):
     """The worst kind of billing counts; a call that may be billed is a paid attempt; an unknown price stays unknown."""
-    spent = Spent(started=0.0)
+    spent = Spent()
     tally = Tally()
     for one in bills:
         spent.pay(*one)

@@ -8,6 +8,7 @@ import pytest
 
 from imgtag_pipeline.caps import Purse
 from imgtag_pipeline.errors import (
+    BreakerOpen,
     CapReached,
     ClockSkewError,
     ConfigError,
@@ -18,8 +19,9 @@ from imgtag_pipeline.errors import (
     TransientError,
 )
 from imgtag_pipeline.model import Call, Price, Quota, Reply, Request
+from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.report import Spent, Tally
-from imgtag_pipeline.retry import Caller, RetryPolicy, Stopping
+from imgtag_pipeline.retry import Caller, Stopping
 from imgtag_pipeline.testing.clock import FakeClock
 
 QUOTA = Quota("fake:label", 10.0)
@@ -96,7 +98,7 @@ def caller_of(wire, clock, *, policy=None, **more):
 
 async def ask(wire, clock=None, spent=None, **more):
     clock = clock or FakeClock()
-    return await clock.run(caller_of(wire, clock, **more).call(CALL, ["a.jpg"], spent or Spent(0.0)))
+    return await clock.run(caller_of(wire, clock, **more).call(CALL, ["a.jpg"], spent or Spent()))
 
 
 async def test_the_sent_mark_is_written_before_the_bytes_leave_and_the_signature_is_made_last():
@@ -109,7 +111,7 @@ async def test_the_sent_mark_is_written_before_the_bytes_leave_and_the_signature
 async def test_an_unbilled_failure_is_repeated_with_a_new_signature_and_nonce():
     """Each attempt is a new request for the vendor."""
     wire = Wire(TransientError("busy", code="ServiceUnavailable"), TransientError("busy", code="Timeout"), GOOD)
-    spent = Spent(0.0)
+    spent = Spent()
     await ask(wire, spent=spent)
     assert len({moment.nonce for moment in wire.moments}) == 3
     assert (spent.calls, spent.billed, spent.cost_micro_yuan) == (3, "yes", 2500)
@@ -119,7 +121,7 @@ async def test_an_unbilled_failure_is_repeated_with_a_new_signature_and_nonce():
 async def test_a_call_that_may_have_been_billed_is_made_twice_at_most_and_counts_as_paid():
     """A time-out after sending may have cost money: two attempts, both on the bill."""
     wire = Wire(TransientError("no answer", code="ReadTimeout", billing="unknown"))
-    spent = Spent(0.0)
+    spent = Spent()
     with pytest.raises(TransientError):
         await ask(wire, spent=spent)
     assert (wire.log.count("send"), spent.billed, spent.cost_micro_yuan) == (2, "unknown", 5000)
@@ -179,6 +181,81 @@ async def test_throttling_uses_up_no_attempt_and_tells_the_pacer():
     assert wire.paused == [1.5] * 20
 
 
+async def test_the_deadline_counts_from_the_first_failure_of_the_image():
+    """Throttled answers and other calls of the same conversation included: past it nothing is repeated."""
+    clock = FakeClock()
+    spent = Spent()
+    wire = Wire(ThrottledError("slow down", code="Throttling"))
+
+    async def acquire(quota):
+        await clock.sleep(100)
+        return wire
+
+    wire.acquire = acquire
+    with pytest.raises(ThrottledError):
+        await ask(wire, clock, spent, policy=RetryPolicy(deadline=450))
+    assert wire.log.count("send") == 6
+    wire.answers = [TransientError("busy", code="ServiceUnavailable")]
+    with pytest.raises(TransientError):
+        await ask(wire, clock, spent, policy=RetryPolicy(deadline=450))
+    assert wire.log.count("send") == 7
+
+
+async def test_throttling_before_does_not_use_up_the_time_limit_of_other_failures():
+    """Ten minutes of throttled answers, then a refused connection: that is tried again."""
+    clock = FakeClock()
+    throttled = [ThrottledError("slow down", code="Throttling")] * 6
+    wire = Wire(*throttled, TransientError("refused", code="ConnectionRefused"), GOOD)
+
+    async def acquire(quota):
+        await clock.sleep(100)
+        return wire
+
+    wire.acquire = acquire
+    assert await ask(wire, clock) is GOOD
+
+
+async def test_a_vendor_that_asks_for_a_longer_pause_than_the_deadline_stops_the_run():
+    """Nobody waits a day in front of a bar that stands still: the sentence says when to go on."""
+    with pytest.raises(BreakerOpen, match="pause of 86,400 s"):
+        await ask(Wire(ThrottledError("tomorrow", code="Throttling", retry_after=86_400)))
+
+
+async def test_a_cut_call_is_settled_all_the_same():
+    """Cancelled while the purse writes down what the call came to: the bill still has it."""
+
+    class SlowPurse(Purse):
+        async def settle(self, ticket, billed):
+            settling.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return await super().settle(ticket, billed)
+
+    settling = asyncio.Event()
+    spent = Spent()
+    caller = caller_of(Wire(GOOD), FakeClock(), purse=SlowPurse(Price(((None, 2500),))))
+    task = asyncio.create_task(caller.call(CALL, ["a"], spent))
+    await settling.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (spent.billed, spent.cost_micro_yuan, caller.tally.billed["yes"]) == ("yes", 2500, 1)
+
+
+@pytest.mark.parametrize("date", [None, "yesterday", "Fri, 31 Dec 9999 23:59:59 -2359"])
+async def test_a_date_that_nobody_can_read_puts_no_clock_right(date):
+    """The refusal stands, and no other error hides it."""
+    error = ClockSkewError("clock", code="Expired")
+    wire = Wire(error)
+    caller = caller_of(wire, FakeClock())
+    assert not await caller._is_mended(_dated(error, date), (None, 0))
+
+
+def _dated(error, date):
+    error.server_date = date
+    return error
+
+
 @pytest.mark.parametrize("error", [PermanentError("bad image", code="X"), FatalError("bad key", code="Y")])
 async def test_permanent_and_fatal_answers_cost_one_call(error):
     """Neither gets better by asking again."""
@@ -232,9 +309,9 @@ async def test_caps_are_reserved_before_the_call_and_not_passed():
     clock, wire = FakeClock(), Wire(GOOD)
     caller = caller_of(wire, clock, purse=Purse(Price(((None, 2500),)), max_calls=3))
     for _ in range(3):
-        await caller.call(CALL, ["a.jpg"], Spent(0.0))
+        await caller.call(CALL, ["a.jpg"], Spent())
     with pytest.raises(CapReached, match="max_calls=3"):
-        await caller.call(CALL, ["b.jpg"], Spent(0.0))
+        await caller.call(CALL, ["b.jpg"], Spent())
     assert wire.log.count("send") == 3
 
 
@@ -242,13 +319,13 @@ async def test_a_budget_is_kept_to_the_micro_yuan():
     """0.005 yuan buys two calls at 0.0025, not three."""
     clock, wire = FakeClock(), Wire(GOOD)
     caller = caller_of(wire, clock, purse=Purse(Price(((None, 2500),)), budget_micro_yuan=5000))
-    await caller.call(CALL, ["a"], Spent(0.0))
-    await caller.call(CALL, ["b"], Spent(0.0))
+    await caller.call(CALL, ["a"], Spent())
+    await caller.call(CALL, ["b"], Spent())
     with pytest.raises(CapReached, match=r"0\.0050 spent"):
-        await caller.call(CALL, ["c"], Spent(0.0))
+        await caller.call(CALL, ["c"], Spent())
 
 
-@pytest.mark.parametrize("words", [{"max_paid_attempts": 0}, {"time_limit": -1}])
+@pytest.mark.parametrize("words", [{"max_paid_attempts": 0}, {"time_limit": -1}, {"deadline": 1e6}, {"base": -1}])
 def test_a_policy_out_of_range_is_refused(words):
     """A policy is checked when it is built."""
     with pytest.raises(ConfigError, match="allowed"):
@@ -260,7 +337,7 @@ async def test_calls_in_flight_while_the_clock_is_put_right_are_made_again_too()
     error = ClockSkewError("clock", code="Expired")
     wire = Wire(*[error] * 4, GOOD)
     caller = caller_of(wire, FakeClock())
-    await asyncio.gather(*(caller.call(CALL, [f"k{number}"], Spent(0.0)) for number in range(4)))
+    await asyncio.gather(*(caller.call(CALL, [f"k{number}"], Spent()) for number in range(4)))
     assert wire.log.count("send") == 8
 
 
@@ -276,7 +353,7 @@ async def test_calls_in_flight_while_a_credential_is_renewed_are_made_again_too(
 
     wire = Wire(*[error] * 3, GOOD)
     caller = caller_of(wire, FakeClock(), refresh=refresh)
-    await asyncio.gather(*(caller.call(CALL, [f"k{number}"], Spent(0.0)) for number in range(3)))
+    await asyncio.gather(*(caller.call(CALL, [f"k{number}"], Spent()) for number in range(3)))
     assert (renewals, wire.log.count("send")) == (["asked"], 6)
 
 

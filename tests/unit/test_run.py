@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from imgtag_pipeline import schema
 from imgtag_pipeline.answered import NOT_ASKED
-from imgtag_pipeline.errors import Interrupted
+from imgtag_pipeline.errors import Interrupted, StoreError
+from imgtag_pipeline.model import Outcome
 from imgtag_pipeline.report import Tally
 from imgtag_pipeline.run import Run
 from imgtag_pipeline.testing import FakeClock
@@ -113,3 +114,27 @@ async def test_a_job_that_is_under_way_is_not_in_doubt():
         spent.has_job = True
 
     assert await cut_with(spend) == ([], [])
+
+
+class Answering:
+    """Answers each image with one paid call."""
+
+    async def outcomes(self, images, jobs, spent):
+        spent.calls += 1
+        spent.pay("yes", 2500)
+        return [Outcome(image.key, image.url, "empty", (), calls=1, billed="yes") for image in images]
+
+
+async def test_a_paid_answer_that_cannot_be_written_down_is_listed():
+    """The disk is full: the run stops with the store's error, and the image that was paid for is named."""
+    store = Store()
+
+    async def save(outcomes):
+        raise StoreError("the journal cannot be written: no space left on device")
+
+    store.save = save
+    run = run_of(store, Answering())
+    await read(run, 3)
+    assert isinstance(run.stopped, StoreError)
+    assert run.tally.unknown_keys == ["k0"]
+    assert run.tally.unanswered == 3
