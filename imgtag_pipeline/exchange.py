@@ -10,14 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import (
-    CallError,
-    FatalError,
-    ImgtagError,
-    PermanentError,
-    RefusedHereError,
-    TransientError,
-)
+from imgtag_pipeline.errors import CallError, FatalError, ImgtagError, PermanentError, RefusedHereError, TransientError
 from imgtag_pipeline.model import (
     Answer,
     Call,

@@ -43,7 +43,7 @@ class OptionWords(TypedDict, total=False):
     progress: bool | None
     storage_options: Mapping[str, Any] | None
     redis_url: str | None
-    public_only: bool
+    allow_private: bool
     policy: RetryPolicy
     breaker: BreakerLimits
     grace: float
@@ -71,7 +71,8 @@ class Options:
     progress: show a bar on standard error. Default None: when a person looks.
     storage_options: for fsspec: where images, inputs, outputs and checkpoint need them.
     redis_url: share quota and caps with other hosts.
-    public_only: refuse to read images by http(s) from addresses that are not public.
+    allow_private: read images also from addresses that are not public, and by schemes in which the reference names
+        the host (ftp, sftp, smb, ...). Default: such an image is a failed row. Your endpoints and stores are not meant.
     policy: `RetryPolicy`, how long and how often one image is tried.
     breaker: `BreakerLimits`, when a run that only fails stops by itself.
     grace: seconds that calls in flight get after an interrupt.
@@ -95,7 +96,7 @@ class Options:
     progress: bool | None = None
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
-    public_only: bool = False
+    allow_private: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerLimits = field(default_factory=BreakerLimits)
     grace: float = 10.0
@@ -128,7 +129,7 @@ class Options:
         _within("price", self.price, 0, None)
         _within("grace", self.grace, 0, 3600)
         _a("retry_failed", self.retry_failed, bool, "True or False")
-        _a("public_only", self.public_only, bool, "True or False")
+        _a("allow_private", self.allow_private, bool, "True or False")
         _a("progress", self.progress, bool | None, "True, False or None")
         _a("storage_options", self.storage_options, Mapping | None, "a dictionary for fsspec")
         _a("redis_url", self.redis_url, str | None, "a URL such as redis://host:6379/0")

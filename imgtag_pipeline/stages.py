@@ -85,11 +85,13 @@ class Stages:
         limiter = Limiter(clock=clock, redis_url=options.redis_url)
         stack.push_async_callback(limiter.aclose)
         transport = await stack.enter_async_context(
-            Transport(connections=max(concurrency, 16), public_only=options.public_only)
+            Transport(connections=max(concurrency, 16), allow_private=options.allow_private)
         )
         threads = ThreadPoolExecutor(COMPUTE_THREADS, "imgtag-compute")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-        reader = ImageReader(transport.download, storage_options=options.storage_options)
+        reader = ImageReader(
+            transport.download, storage_options=options.storage_options, allow_private=options.allow_private
+        )
         tally = Tally()
         purse = await money.open_purse(options, provider, order.price, clock)
         stack.push_async_callback(money.close_purse, purse, options, provider)

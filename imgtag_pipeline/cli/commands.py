@@ -105,8 +105,8 @@ def label(
     region: Region = None,
     option: Extra = None,
     redis_url: RedisUrl = None,
-    public_only: Annotated[
-        bool, typer.Option("--public-only", help="read images by http(s) from public addresses only")
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="read images from private addresses and hosts too")
     ] = False,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first so many rows")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT if it exists")] = False,
@@ -130,7 +130,7 @@ def label(
         "key": key,
         "keep": tuple(keep or ()),
         "redis_url": redis_url,
-        "public_only": public_only,
+        "allow_private": allow_private,
         "progress": False if quiet else None,
     }
     report = api.enrich(source, out, col=col, overwrite=overwrite, limit=limit, **_typed(words))

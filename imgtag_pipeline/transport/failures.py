@@ -7,7 +7,14 @@ import errno
 import ssl
 from dataclasses import dataclass
 
-from imgtag_pipeline.errors import Billing, CallError, PermanentError, TransientError
+from imgtag_pipeline.errors import (
+    UNLESS_ALLOWED,
+    Billing,
+    CallError,
+    PermanentError,
+    RefusedHereError,
+    TransientError,
+)
 from imgtag_pipeline.transport.guard import AddressNotPublic, Guard
 from imgtag_pipeline.transport.inflate import BadEncoding, TooLarge
 
@@ -30,7 +37,7 @@ class Limits:
 def failure(error: Exception, host: str, is_sent: bool, limits: Limits) -> CallError:
     """The error to raise for what aiohttp or the body's decoding raised; `is_sent`: the server may have read it."""
     if isinstance(error, AddressNotPublic):
-        return PermanentError(f"{error}; only such are downloaded from here", code="AddressNotPublic")
+        return RefusedHereError(f"{error}; {UNLESS_ALLOWED}", code="AddressNotPublic")
     if isinstance(error, TooLarge):
         message = f"the reply of {host} is larger than the {limits.max_bytes} bytes allowed"
         return PermanentError(message, code=limits.too_large, billing=limits.billing)

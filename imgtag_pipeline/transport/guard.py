@@ -38,7 +38,7 @@ _NOT_PUBLIC_V4: Final = tuple(
         "224.0.0.0/3",  # multicast, reserved, broadcast
     )
 )
-# All outside global unicast is refused: loopback, mapped, compatible, NAT64, unique local, link-local, multicast.
+# All outside global unicast is refused: loopback, mapped, compatible, unique local, link-local, multicast.
 _GLOBAL_V6: Final = ipaddress.IPv6Network("2000::/3")
 _NOT_PUBLIC_V6: Final = tuple(
     ipaddress.IPv6Network(text)
@@ -49,6 +49,9 @@ _NOT_PUBLIC_V6: Final = tuple(
         "3fff::/20",
     )
 )
+# What a name of the IPv4 internet resolves to in a network that has IPv6 only (DNS64, RFC 6052): it ends in the IPv4
+# address that the gateway connects to.
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _ENDS_IN_NUMBER: Final = re.compile(r"(?i)(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)$")
 
 
@@ -60,10 +63,14 @@ class AddressNotPublic(Exception):
 
 
 def is_public(address: Address) -> bool:
-    """True for an address of the public internet; IPv6 forms that carry an IPv4 address are never public."""
+    """True for an address of the public internet. Of the IPv6 forms that carry an IPv4 address only NAT64's may be."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _NOT_PUBLIC_V4)
-    if address.scope_id is not None or address not in _GLOBAL_V6:
+    if address.scope_id is not None:
+        return False
+    if address in _NAT64:
+        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
+    if address not in _GLOBAL_V6:
         return False
     return not any(address in network for network in _NOT_PUBLIC_V6)
 

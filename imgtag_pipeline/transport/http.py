@@ -21,8 +21,8 @@ class Transport:
     """One pool of connections; an async context manager.
 
     Nothing is retried and no redirect is followed by itself, no cookie is kept, no proxy is taken from the
-    environment. With `public_only` (or a `guard` of one's own) downloads connect to addresses of the public network
-    only; calls to providers are not restricted.
+    environment. Downloads connect to addresses of the public network only (or to what a `guard` of one's own allows)
+    unless `allow_private`; calls to providers go where the caller configured them, and are not restricted.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Transport:
         *,
         connections: int = 64,
         connect_timeout: float = 10.0,
-        public_only: bool = False,
+        allow_private: bool = False,
         guard: Guard | None = None,
         user_agent: str = USER_AGENT,
     ) -> None:
         self._connections = connections
         self._connect_timeout = connect_timeout
-        self._guard = guard or (Guard() if public_only else None)
+        self._guard = guard or (None if allow_private else Guard())
         self._user_agent = user_agent
         self._calls: aiohttp.ClientSession | None = None
         self._downloads: aiohttp.ClientSession | None = None
@@ -73,8 +73,8 @@ class Transport:
     async def download(self, url: str, *, max_bytes: int, timeout: float) -> bytes:
         """An image's bytes by http or https, after at most `MAX_REDIRECTS` redirects, each of them checked anew.
 
-        Raises a `PermanentError` ("HTTP404", "ImageTooLarge", "AddressNotPublic") or a `TransientError`; never
-        billed. What the bytes are is not looked at.
+        Raises a `PermanentError` ("HTTP404", "ImageTooLarge"; `RefusedHereError` for "AddressNotPublic") or a
+        `TransientError`; never billed. What the bytes are is not looked at.
         """
         if self._downloads is None:
             raise RuntimeError(_LOST)

@@ -82,14 +82,14 @@ def test_a_run_that_is_done(run, cloud, table, work):
 
 def test_the_local_provider_is_the_default(run, table):
     """No account and no key: the pixels are looked at here."""
-    done = run("label", table, "--out", "out.csv", "--quiet")
+    done = run("label", table, "--out", "out.csv", "--quiet", "--allow-private")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
     assert set(pd.read_csv("out.csv")["provider"]) == {"local"}
 
 
 def test_the_folder_of_out_is_made(run, table, work):
     """A path that does not exist yet is made, as for any file of the scheduled jobs."""
-    assert run("label", table, "--out", "new/folder/out.parquet", "--limit", "1").exit_code == 0
+    assert run("label", table, "--out", "new/folder/out.parquet", "--limit", "1", "--allow-private").exit_code == 0
     assert names(work / "new" / "folder") == ["out.parquet"]
 
 
@@ -115,9 +115,9 @@ def test_failed_images_beyond_the_limit(run, table, work):
     frame = pd.read_parquet(table)
     frame.loc[[0, 1], "url"] = ["missing.jpg", "gopher://h/a.jpg"]
     frame.to_parquet("bad.parquet")
-    assert run("label", "bad.parquet", "--out", "a.parquet").exit_code == 1
-    assert run("label", "bad.parquet", "--out", "b.parquet", "--max-failed", "1").exit_code == 1
-    assert run("label", "bad.parquet", "--out", "c.parquet", "--max-failed", "2").exit_code == 0
+    assert run("label", "bad.parquet", "--out", "a.parquet", "--allow-private").exit_code == 1
+    assert run("label", "bad.parquet", "--out", "b.parquet", "--max-failed", "1", "--allow-private").exit_code == 1
+    assert run("label", "bad.parquet", "--out", "c.parquet", "--max-failed", "2", "--allow-private").exit_code == 0
     assert names(work) == ["a.parquet", "b.parquet", "bad.parquet", "c.parquet", "in.parquet"]
 
 
@@ -266,7 +266,7 @@ def test_providers_lists_all_addresses(run):
 def test_status_says_what_a_store_holds(run, cloud, table):
     """One entry per identity, with what it is and how many answers it has."""
     run("label", table, "--out", "a.parquet", "--checkpoint", "tags", *signed(cloud), env=environment(cloud))
-    run("label", table, "--out", "b.parquet", "--checkpoint", "tags")
+    run("label", table, "--out", "b.parquet", "--checkpoint", "tags", "--allow-private")
     rows = json.loads(run("status", "tags", "--json").stdout)
     told = json.dumps(rows)
     assert len(rows) == 2
@@ -291,7 +291,19 @@ def test_a_store_that_is_not_there(command, run, work):
 def test_wide_with_a_vocabulary_file(run, table, work):
     """The file's tags are the columns, in its order."""
     (work / "words.txt").write_text("landscape\nunheard of\n\n", encoding="utf-8")
-    done = run("label", table, "--out", "w.csv", "--shape", "wide", "--vocabulary", "words.txt", "--limit", "2")
+    done = run(
+        "label",
+        table,
+        "--out",
+        "w.csv",
+        "--shape",
+        "wide",
+        "--vocabulary",
+        "words.txt",
+        "--limit",
+        "2",
+        "--allow-private",
+    )
     assert done.exit_code == 0
     wide = pd.read_csv("w.csv")
     assert list(wide.columns) == ["sku", "url", "tag_landscape", "tag_unheard of", "status", "error_code"]

@@ -56,7 +56,7 @@ def from_paths(references):
 
 
 def label(urls):
-    return pd.DataFrame({"url": urls}, index=list(PHOTOGRAPHS)).imgtag.label(col="url")
+    return pd.DataFrame({"url": urls}, index=list(PHOTOGRAPHS)).imgtag.label(col="url", allow_private=True)
 
 
 def tags_of(table, name):
@@ -106,12 +106,16 @@ def test_paths_may_be_path_objects(references, from_paths):
     pd.testing.assert_frame_equal(table[FACTS], from_paths[FACTS])
 
 
-def test_the_public_network_only_guard_refuses_this_machine(references):
-    """With `public_only` an address of this machine is a failed row, and a file is read as before."""
-    urls = [references["http"][0], references["path"][0]]
-    table = pd.DataFrame({"url": urls}).imgtag.label(col="url", public_only=True, shape="nested")
-    assert list(table["status"]) == ["failed", "ok"]
-    assert table["error_code"].iloc[0] == "AddressNotPublic"
+def test_this_machines_addresses_are_read_only_where_they_are_allowed(references, tmp_path):
+    """An address of this machine is a failed row that says how to allow it; allowed, the next run asks again."""
+    table = pd.DataFrame({"url": [references["http"][0], references["path"][0]]})
+    guarded = table.imgtag.label(col="url", shape="nested", checkpoint=tmp_path / "tags")
+    assert list(guarded["status"]) == ["failed", "ok"]
+    assert guarded["error_code"].iloc[0] == "AddressNotPublic"
+    assert "127.0.0.1" in guarded["error"].iloc[0]
+    assert "allow_private=True (--allow-private)" in guarded["error"].iloc[0]
+    allowed = table.imgtag.label(col="url", shape="nested", checkpoint=tmp_path / "tags", allow_private=True)
+    assert list(allowed["status"]) == ["ok", "ok"]
 
 
 def test_a_photograph_through_the_signed_cloud(cloud, references):

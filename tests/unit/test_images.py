@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import os
 import pickle
+import socket
 import threading
 import traceback
 import urllib.parse
@@ -19,8 +21,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
-from imgtag_pipeline.errors import CallError, PermanentError, TransientError
+from imgtag_pipeline.errors import CallError, PermanentError, RefusedHereError, TransientError
 from imgtag_pipeline.images import ImageReader
+from imgtag_pipeline.images.local import refuse_other_hosts
 
 PIXELS = b"\x89PNG pixels"
 CANARY = "CANARYab12cd34"
@@ -66,7 +69,13 @@ async def no_download(url: str, *, max_bytes: int, timeout: float) -> bytes:
 
 @pytest.fixture
 def reader() -> ImageReader:
-    """A reader without a network."""
+    """A reader without a network, that refuses no host."""
+    return ImageReader(no_download, allow_private=True)
+
+
+@pytest.fixture
+def guarded() -> ImageReader:
+    """A reader as a run has it when nothing else is said."""
     return ImageReader(no_download)
 
 
@@ -275,6 +284,39 @@ async def test_file_that_grew_is_still_capped(reader: ImageReader) -> None:
     assert (await failure(reader, "faulty://x/lies", max_bytes=5)).code == "ImageTooLarge"
 
 
+class Counting(MemoryFileSystem):
+    """A file system that says a file has 5 bytes when it has a million, and remembers how far it was read."""
+
+    protocol = "counting"
+    cachable = False
+    asked: tuple[int | None, int | None] = (None, None)
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        return {"name": path, "type": "file", "size": 5}
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        Counting.asked = (start, end)
+        return (b"x" * 1_000_000)[start:end]
+
+
+fsspec.register_implementation("counting", Counting, clobber=True)
+
+
+async def test_no_more_is_asked_of_a_store_than_one_byte_past_the_cap(reader: ImageReader) -> None:
+    """An object that is replaced by a larger one after its size was asked does not fill memory."""
+    assert (await failure(reader, "counting://x/a.png", max_bytes=100)).code == "ImageTooLarge"
+    assert Counting.asked == (0, 101)
+
+
+async def test_file_that_grows_while_it_is_read_is_capped(reader: ImageReader) -> None:
+    """A special file that says 0 bytes and goes on is read to the cap only."""
+    path = "/proc/kallsyms"
+    if not os.access(path, os.R_OK):
+        pytest.skip("there is no such file on this system")
+    assert os.stat(path).st_size == 0
+    assert (await failure(reader, path, max_bytes=100_000)).code == "ImageTooLarge"
+
+
 @pytest.mark.parametrize("scheme", ["s3", "smb", "gdrive", "oci"])
 async def test_missing_package_is_named(reader: ImageReader, scheme: str) -> None:
     """A scheme that fsspec knows but whose package is missing says which one to install."""
@@ -293,7 +335,7 @@ async def test_missing_package_is_named(reader: ImageReader, scheme: str) -> Non
 @pytest.mark.parametrize("name", ["timeout", "reset", "busy", "denied", "strange", "type", "hangs", "lies"])
 async def test_error_tells_no_secret(url: str, name: str) -> None:
     """Neither credentials in the options, nor a signature in the reference, nor a library's own words get out."""
-    reader = ImageReader(no_download, storage_options={"key": CANARY, "secret": CANARY})
+    reader = ImageReader(no_download, storage_options={"key": CANARY, "secret": CANARY}, allow_private=True)
     Faulty.gate.clear()
     with pytest.raises(CallError) as caught:
         await read(reader, url.format(c=CANARY, name=name), max_bytes=5, timeout=0.02 if name == "hangs" else 5)
@@ -321,6 +363,155 @@ async def test_error_of_a_download_tells_no_secret() -> None:
     assert CANARY not in str([frame.locals for frame in told.stack if frame.filename != __file__])
 
 
+# --- hosts that a row names ------------------------------------------------------------------------------------
+
+HOST_IN_THE_REFERENCE = [
+    "ftp://{inside}/a.png",
+    "FTP://{inside}/a.png",
+    "sftp://{inside}/a.png",
+    "ssh://{inside}/a.png",
+    "smb://{inside}/share/a.png",
+    "hdfs://{inside}/a.png",
+    "zip://a.png::arrow_hdfs://{inside}/a.zip",
+    "webhdfs://{inside}/a.png",
+    "webdav://{inside}/a.png",
+    "github://o:r@main/a.png",
+    "gist://0123/a.png",
+    "git://{inside}/a.png",
+    "jupyter://{inside}/a.png",
+    "jlab://{inside}/a.png",
+    "dask://{inside}/a.png",
+    "dbfs://{inside}/a.png",
+    "lakefs://{inside}/a.png",
+    "root://{inside}//a.png",
+    "reference://a.png",
+    "generic://ftp://{inside}/a.png",
+    "dir::ftp://{inside}/a.png",
+    "dir://a.png::ftp://{inside}/",
+    "cached::ftp://{inside}/a.png",
+    "simplecache::ftp://{inside}/a.png",
+    "filecache::sftp://{inside}/a.png",
+    "blockcache::smb://{inside}/a.png",
+    "zip://a.png::ftp://{inside}/a.zip",
+    "tar://a.png::ftp://{inside}/a.tar",
+    "zip://a.png::simplecache::ftp://{inside}/a.zip",
+    "zip://a.png::zip://b.zip::ftp://{inside}/a.zip",
+    "memory://a.png::ftp://{inside}/a.zip",
+    "s3://bucket/a.zip::ftp://{inside}/a.zip",
+    "reference::ftp://{inside}/a.json",
+    "libarchive://a.png::ftp://{inside}/a.rar",
+    "github::ftp://{inside}/a.png",
+    "zip://a.png::github",
+    "faulty://{inside}/a.png",
+    "s3://{inside}/a.png",
+    "s3://user:secret@{inside}/a.png",
+    "s3://[::1]/a.png",
+    "s3://arn:aws:s3:r:1:accesspoint/a.png",
+    "s3://%31/a.png",
+    "s3://?endpoint={inside}",
+    "s3:///{inside}/a.png",
+    "s3://..\\{inside}/a.png",
+    "oss://{inside}/bucket/a.png",
+    "oss://http://{inside}/bucket/a.png",
+    "oss://https://{inside}/bucket/a.png",
+    "oss://key:secret@{inside}/bucket/a.png",
+    "gs://{inside}/a.png",
+    "gs://http://{inside}/a.png",
+    "gcs://@{inside}/a.png",
+    "az://container@{inside}/a.png",
+    "abfs://container@account.dfs.core.windows.net/a.png",
+    "abfs://container@{inside}/a.png",
+    "adl://{inside}/a.png",
+    "zip://a.png::s3://{inside}/a.zip",
+    "simplecache::oss://http://{inside}/bucket/a.png",
+    "\\\\{host}\\share\\a.png",
+    "\\\\?\\UNC\\{host}\\share\\a.png",
+    "local://\\\\{host}\\share\\a.png",
+    "zip://a.png::\\\\{host}\\share\\a.zip",
+    "zip://a.png::file://\\\\{host}\\share\\a.zip",
+]
+
+
+@pytest.mark.parametrize("url", HOST_IN_THE_REFERENCE)
+async def test_host_that_a_row_names_is_not_connected_to(guarded: ImageReader, url: str) -> None:
+    """Where a reference itself chooses the host, nothing is opened, and the row says what would allow it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        inside = f"127.0.0.1:{listener.getsockname()[1]}"
+        error = await failure(guarded, url.replace("{inside}", inside).replace("{host}", "127.0.0.1"))
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert isinstance(error, RefusedHereError), error
+    assert error.code == "AddressNotPublic"
+    assert "allow_private=True (--allow-private)" in str(error)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["simplecache::http://{inside}/a", "zip://a::HTTPS://{inside}/a.zip", "zip://a::simplecache::http://{inside}/a"],
+)
+@pytest.mark.parametrize("allow", [False, True])
+async def test_web_address_in_a_chain_is_not_fetched(url: str, *, allow: bool) -> None:
+    """fsspec would fetch it by itself, past guard, cap and redaction; this is refused whatever is allowed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        inside = f"127.0.0.1:{listener.getsockname()[1]}"
+        error = await failure(ImageReader(no_download, allow_private=allow), url.replace("{inside}", inside))
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert error.code == "UnsupportedScheme"
+
+
+async def test_host_of_a_row_is_connected_to_where_it_is_allowed(reader: ImageReader) -> None:
+    """Without the guard the same reference leads there, so the refusals above mean something."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        inside = f"127.0.0.1:{listener.getsockname()[1]}"
+        reading = asyncio.create_task(failure(reader, f"ftp://{inside}/a.png", timeout=5))
+        connection, _ = await asyncio.to_thread(listener.accept)
+        connection.close()
+        assert (await reading).billing == "no"
+
+
+@pytest.mark.parametrize("chain", ["zip://dir/a.png::{archive}", "zip://dir/a.png::file://{archive}"])
+async def test_archive_on_this_machine_needs_no_leave(guarded: ImageReader, tmp_path: Path, chain: str) -> None:
+    """Paths, archives and memory name no host."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("dir/a.png", PIXELS)
+    fsspec.filesystem("memory").pipe_file("/box/a.zip", (tmp_path / "a.zip").read_bytes())
+    assert await read(guarded, chain.replace("{archive}", f"{tmp_path}/a.zip")) == PIXELS
+    assert await read(guarded, "zip://dir/a.png::memory://box/a.zip") == PIXELS
+    assert await read(guarded, "simplecache::zip://dir/a.png::memory://box/a.zip") == PIXELS
+
+
+@pytest.mark.parametrize(
+    ("path", "is_refused"),
+    [
+        ("\\\\host\\share\\a.png", True),
+        ("//host/share/a.png", True),
+        ("\\/host/share/a.png", True),
+        ("/\\host/share/a.png", True),
+        ("\\\\.\\pipe\\a", True),
+        ("C:\\a.png", False),
+        ("\\a.png", False),
+        ("/a.png", False),
+        ("a\\\\b.png", False),
+    ],
+)
+def test_windows_network_path_is_a_host(path: str, *, is_refused: bool) -> None:
+    """On Windows both slashes mark a network path; there the system logs in with the user's own password hash."""
+    expected = pytest.raises(RefusedHereError) if is_refused else contextlib.nullcontext()
+    with expected:
+        refuse_other_hosts(path, is_windows=True)
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero"])
+async def test_archive_that_never_ends_is_not_opened(guarded: ImageReader, odd: Path, name: str) -> None:
+    """A pipe or a device in place of an archive would hold its reader for ever."""
+    assert (await failure(guarded, f"zip://a.png::{odd}/{name}")).code == "NotAFile"
+    assert (await failure(guarded, f"tar://a.png::file://{odd}/{name}")).code == "NotAFile"
+
+
 # --- time and threads -------------------------------------------------------------------------------------------
 
 
@@ -342,7 +533,7 @@ async def test_hanging_file_system_times_out(reader: ImageReader, stuck: str) ->
 
 async def test_hanging_reads_are_bounded(stuck: str) -> None:
     """Threads that hang are counted; past the bound no further one is started."""
-    reader = ImageReader(no_download, threads=2)
+    reader = ImageReader(no_download, threads=2, allow_private=True)
     before = threading.active_count()
     errors = [await failure(reader, stuck, timeout=0.005) for _ in range(20)]
     assert {error.code for error in errors} == {"ReadTimeout"}
@@ -351,7 +542,7 @@ async def test_hanging_reads_are_bounded(stuck: str) -> None:
 
 async def test_recovered_file_system_is_read_again(stuck: str) -> None:
     """When the hanging reads come back, their places are free again."""
-    reader = ImageReader(no_download, threads=1)
+    reader = ImageReader(no_download, threads=1, allow_private=True)
     for _ in range(4):
         await failure(reader, stuck, timeout=0.005)
     assert "hang already" in str(await failure(reader, "data:,x"))

@@ -131,7 +131,7 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
     """An open transport that is impatient with connections."""
-    async with Transport(connect_timeout=0.1) as transport:
+    async with Transport(connect_timeout=0.1, allow_private=True) as transport:
         yield transport
 
 
