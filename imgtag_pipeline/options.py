@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
 from imgtag_pipeline.breaker import BreakerLimits
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.providers.contract import Provider
-from imgtag_pipeline.retry import RetryPolicy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
