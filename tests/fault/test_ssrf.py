@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
+import pandas as pd
 import pytest
+from PIL import Image
 
-from imgtag_pipeline.errors import CallError, PermanentError
+import imgtag_pipeline as imgtag
+from imgtag_pipeline.emulator import Emulator
+from imgtag_pipeline.errors import CallError, PermanentError, RefusedHereError
 from imgtag_pipeline.images import ImageReader
+from imgtag_pipeline.providers import Keys, get
 from imgtag_pipeline.transport.guard import Address, Guard, Lookup, is_public
 from imgtag_pipeline.transport.http import Transport
 
 INSIDE, OUTSIDE = "127.0.0.1", "127.0.0.2"
+KEYS = Keys("emulator", "emulator", app_id="1000001")
+Figure = Callable[..., None]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\npixels"
 
 
@@ -72,6 +81,13 @@ async def outside(inside: Listener) -> AsyncIterator[Listener]:
     server.close()
 
 
+def picture() -> bytes:
+    """A photograph that every vendor takes."""
+    file = io.BytesIO()
+    Image.new("RGB", (300, 200), "green").save(file, "JPEG")
+    return file.getvalue()
+
+
 def is_outside(address: Address) -> bool:
     return str(address) == OUTSIDE
 
@@ -109,18 +125,26 @@ SPELLINGS = (
     "168.63.129.16 192.0.0.192",
     "192.0.2.1 198.18.0.1 198.51.100.1 203.0.113.1 192.88.99.1 224.0.0.1 239.255.255.255 240.0.0.1",
     "255.255.255.255",
-    "１２７.０.０.１ ①②⑦.⓪.⓪.① 127。0。0。1 ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
+    "１２７.０.０.１ ①②⑦.⓪.⓪.① 127。0。0。1 ⓛⓞⓒⓐⓛⓗⓞⓢⓣ １２７.１ १२७.0.0.1 ℓocalhost locªlhost LOCALHOST。",
+    "127\u00ad.0.0.1 loc\u00adalhost lo\u200bcalhost",
+    "[::1%lo] [fe80::1%eth0] [fe80::1%251] [::ffff:0:127.0.0.1] [::ffff:0:7f00:1] [2002:a00:1::] [2002:a9fe:a9fe::]",
+    "[0::0] [0:0:0:0:0:0:127.0.0.1] [0:0:0:0:0:ffff:127.0.0.1] [::FFFF:7F00:1]",
+    "00 0x7f000001. 0177.0.0.1. 127.0.0.0x1 0x7f.0.0.0x 127.0.0.1%00 127.0.0.1%2f localhost%2e localhost%00.x.example",
+    "@127.0.0.1 :@127.0.0.1 a:b@127.0.0.1 example.com:80@127.0.0.1 8.8.8.8@127.0.0.1 example.com%2f@localhost.",
 )
+SPELLED = ("a forbidden address spelled, signed in to, hidden in a URL", "{count} ways", "{worst} connections at most")
 
 
 @pytest.mark.parametrize("host", [host for line in SPELLINGS for host in line.split()])
-async def test_spelling_of_a_forbidden_address_is_refused(inside: Listener, host: str) -> None:
-    """Every way to write a non-public address ends before a connection."""
+async def test_spelling_of_a_forbidden_address_is_refused(inside: Listener, figure: Figure, host: str) -> None:
+    """Every way to write a non-public address ends before a connection, and the row says what would allow it."""
     async with Transport() as transport:
         error = await refusal(transport, f"http://{host}:{inside.port}/a.jpg")
-    assert isinstance(error, PermanentError)
+    assert isinstance(error, RefusedHereError)
     assert error.code == "AddressNotPublic"
+    assert "allow_private=True (--allow-private)" in str(error)
     assert inside.accepted == 0
+    figure(*SPELLED, inside.accepted)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +161,27 @@ async def test_spelling_of_a_forbidden_address_is_refused(inside: Listener, host
         "http://%31%32%37.0.0.1:{port}/a",
         "http://[::1]%2E:{port}/a",
         "http://127.0.0.1 :{port}/a",
+        "http://127.0.0.1:{port}\\@{public}/a",
+        "http://x@127.0.0.1:{port}@{public}/a",
+        "http://127.0.0.1%2f@{public}:{port}/a",
+        "http://127.0.0.1%2f{public}:{port}/a",
+        "http://{public};127.0.0.1:{port}/a",
+        "http://127.0.0.1;{public}:{port}/a",
+        "http://127.0.0.1,{public}:{port}/a",
+        "http://127.0.0.1 {public}:{port}/a",
+        "http://{public}\u2044@127.0.0.1:{port}/a",
+        "http://127.0.0.1\uff0f:{port}/a",
+        "http://127.0.0.1\x00:{port}/a",
+        "http://127.0.0.1\ud800:{port}/a",
+        "http://127.0.0.1:{port}:80/a",
+        "http://[127.0.0.1]:{port}/a",
+        "http://[::1]{public}:{port}/a",
+        "http://0b1111111.0.0.1:{port}/a",
+        "http://٠.٠.٠.٠:{port}/a",
+        "http://[v1.fe80]:{port}/a",
+        "http://+127.0.0.1:{port}/a",
+        "http:\\\\127.0.0.1:{port}/a",
+        "https://127.0.0.1:{port}/a",
         "http:///127.0.0.1:{port}/a",
         "http:127.0.0.1:{port}/a",
         "http://127.0.0.1..:{port}/a",
@@ -144,7 +189,7 @@ async def test_spelling_of_a_forbidden_address_is_refused(inside: Listener, host
         "HTTP://127.0.0.1:{port}/a",
     ],
 )
-async def test_host_that_parsers_see_differently_is_refused(inside: Listener, template: str) -> None:
+async def test_host_that_parsers_see_differently_is_refused(inside: Listener, figure: Figure, template: str) -> None:
     """The host that is checked is the one that would be connected to, whatever stands around it."""
 
     async def nobody(_host: str) -> Sequence[str]:
@@ -154,6 +199,7 @@ async def test_host_that_parsers_see_differently_is_refused(inside: Listener, te
         error = await refusal(transport, template.format(public="example.com", port=inside.port))
     assert error.code in ("AddressNotPublic", "BadUrl")
     assert inside.accepted == 0
+    figure(*SPELLED, inside.accepted)
 
 
 @pytest.mark.parametrize(
@@ -201,12 +247,13 @@ FORBIDDEN_ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", FORBIDDEN_ANSWERS, ids=lambda answer: answer[0])
-async def test_name_of_a_forbidden_address_is_refused(inside: Listener, answer: list[str]) -> None:
+async def test_name_of_a_forbidden_address_is_refused(inside: Listener, figure: Figure, answer: list[str]) -> None:
     """What counts is where a name leads, not what it is."""
     async with Transport(guard=Guard(lookup=names(answer))) as transport:
         error = await refusal(transport, f"http://images.example:{inside.port}/a.jpg")
     assert error.code == "AddressNotPublic"
     assert inside.accepted == 0
+    figure("a name that leads to a forbidden address", "{count} answers", "{worst} connections at most", 0)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +343,7 @@ TARGETS = [
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("status", [302, 307])
 async def test_redirect_to_a_forbidden_address_is_refused(
-    inside: Listener, outside: Listener, target: str, status: int
+    inside: Listener, outside: Listener, figure: Figure, target: str, status: int
 ) -> None:
     """An allowed server cannot send us inside."""
 
@@ -312,6 +359,7 @@ async def test_redirect_to_a_forbidden_address_is_refused(
         error = await refusal(transport, f"http://outside.example:{inside.port}/")
     assert error.code in ("AddressNotPublic", "BadUrl", "TooManyRedirects")
     assert (outside.accepted > 0, inside.accepted) == (True, 0)
+    figure("a redirect to a forbidden address", "{count} ways", "{worst} connections at most", inside.accepted)
 
 
 async def test_redirect_to_an_allowed_address_is_followed(inside: Listener, outside: Listener) -> None:
@@ -343,12 +391,62 @@ async def test_file_systems_are_no_way_around_the_guard(inside: Listener, url: s
     assert inside.accepted == 0
 
 
-async def test_proxy_of_the_environment_is_not_used(inside: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_proxy_of_the_environment_is_not_used(
+    inside: Listener, monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
+) -> None:
     """A proxy would connect on our behalf, to whatever it likes."""
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{inside.port}")
+    monkeypatch.setenv(name, f"http://127.0.0.1:{inside.port}")
     async with Transport(guard=Guard(lookup=names([INSIDE]))) as transport:
-        await refusal(transport, "http://images.example/")
+        error = await refusal(transport, f"{scheme}://images.example/")
+    assert error.code == "AddressNotPublic"
     assert inside.accepted == 0
+
+
+BYTES = {
+    "local": {},
+    "tencent_v1": {"image_mode": "bytes"},
+    "tencent_v2": {"image_mode": "bytes"},
+    "viapi/TaggingImage": {"image_mode": "bytes"},
+    "viapi/RecognizeLogo": {"image_mode": "bytes"},
+}
+BY_STRANGERS = (
+    "http://127.0.0.1:{port}/a.jpg",
+    "https://localhost:{port}/a.jpg",
+    "http://2130706433:{port}/a.jpg",
+    "http://[::ffff:127.0.0.1]:{port}/a.jpg",
+    "ftp://127.0.0.1:{port}/a.jpg",
+    "webhdfs://127.0.0.1:{port}/a.jpg",
+    "zip://a.jpg::ftp://127.0.0.1:{port}/a.zip",
+    "simplecache::http://127.0.0.1:{port}/a.jpg",
+    "\\\\127.0.0.1\\share\\a.jpg",
+    "file://127.0.0.1/a.jpg",
+)
+
+
+@pytest.mark.emulator(is_synthetic=True)
+@pytest.mark.parametrize("address", BYTES)
+async def test_table_of_strangers_reaches_nothing(
+    inside: Listener, emulator: Emulator, figure: Figure, address: str
+) -> None:
+    """Whoever reads the bytes, the tagger here or an upload to the vendor: failed rows, and no call is paid for."""
+    urls = [url.format(port=inside.port) for url in BY_STRANGERS]
+    words = {} if address == "local" else {"endpoint": emulator.url, "credentials": KEYS, "qps": 1000}
+    table = await imgtag.alabel(pd.DataFrame({"url": urls}), provider=get(address, **words, **BYTES[address]))
+    assert list(table["url"]) == urls
+    assert set(table["error_code"]) == {"AddressNotPublic", "UnsupportedScheme", "NotReadable"}
+    assert table.attrs["imgtag"]["calls"] == emulator.ledger.calls == inside.accepted == 0
+    figure("a stranger's table through label()", "{count} providers", "{worst} connections, no call", inside.accepted)
+
+
+@pytest.mark.emulator(is_synthetic=True)
+async def test_endpoint_of_the_caller_is_not_guarded(inside: Listener, emulator: Emulator, tmp_path: Path) -> None:
+    """The vendor's address is the caller's own word: a cloud on loopback is asked, and answers."""
+    (tmp_path / "a.jpg").write_bytes(picture())
+    provider = get("viapi/TaggingImage", endpoint=emulator.url, credentials=KEYS, image_mode="bytes")
+    table = await imgtag.alabel(pd.DataFrame({"url": [str(tmp_path / "a.jpg")]}), provider=provider)
+    assert set(table["status"]) == {"ok"}
 
 
 async def test_without_the_guard_loopback_is_read(inside: Listener) -> None:
