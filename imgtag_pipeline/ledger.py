@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -21,13 +20,32 @@ from imgtag_pipeline.caps.state import Month, State
 from imgtag_pipeline.errors import StoreError
 
 FOLDER: Final = ".ledger"
+UNKNOWN: Final = "unknown"
 _COPY: Final = ".json"
+_ACCOUNT: Final = re.compile(r"[^:@]*(@.*)?$")  # the end of a quota key, with the endpoint where it is not the vendor's
+
+
+class Shared(Protocol):
+    """A folder of a remote store, in which the hosts leave copies of their books. Its errors are `OSError`s."""
+
+    def sizes(self, suffix: str = "") -> dict[str, int]:
+        """The names there that end so."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """A whole object."""
+        ...
+
+    def put(self, name: str, data: bytes) -> None:
+        """A whole object, at once."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """The paid calls of one quota key (`key` names account, action and region) in one month, "2026-11".
 
+    `account` is a short name that stands for the access key, with "@" and the endpoint where that is not the vendor's.
     `yes`, `no` and `unknown` count calls by how the vendor bills them; `unknown` includes calls without an answer yet,
     those of runs that died included. `micro_yuan` is what they come to at list price, None where a price is
     unknown.
@@ -54,20 +72,29 @@ def name_of(key: str, address: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.]+', '-', address).strip('-.') or 'unnamed'}-{digest}"
 
 
-def read(folder: Path, others: Iterable[bytes] = ()) -> list[Row]:
+def read(folder: Path, copies: Iterable[bytes] = ()) -> list[Row]:
     """The rows of the books in `folder`, and of copies that other hosts have left; in order of account and month."""
-    rows: dict[tuple[str, str, str], Row] = {}
-    for state in [*_books(folder), *_copies(others)]:
-        for month, counts in state.months.items():
-            row = _row(state, month, counts)
-            place = (row.action, row.key, month)
-            rows[place] = _sum(rows[place], row) if place in rows else row
-    return [rows[place] for place in sorted(rows)]
+    own = list(_books(folder))
+    return _rows([*own, *_others(own, copies)])
+
+
+def read_elsewhere(folder: Path, copies: Iterable[bytes]) -> list[Row]:
+    """The rows of the copies that other hosts have left, without those of the books in `folder`."""
+    return _rows(_others(list(_books(folder)), copies))
 
 
 def counted(rows: Iterable[Row], *, key: str, address: str, month: str) -> int:
-    """The calls of this quota key in this month that tiers count."""
-    return sum(row.counted for row in rows if (row.key, row.action, row.month) == (key, address, month))
+    """The calls of this quota key in this month that tiers count.
+
+    Where the key's account is not known (yet), they are those of the one account that the ledger knows beside; with
+    several accounts there, none.
+    """
+    found = [row for row in rows if (row.action, row.month) == (address, month)]
+    account = _account(key)
+    if account.partition("@")[0] == UNKNOWN:
+        found = [row for row in found if _is_alike(row, key, account)]
+        return sum(row.counted for row in found) if len(found) == 1 else 0
+    return sum(row.counted for row in found if row.key == key)
 
 
 def plain(row: Row) -> dict[str, Any]:
@@ -85,28 +112,17 @@ def plain(row: Row) -> dict[str, Any]:
     }
 
 
-def copies(filesystem: Any, path: str, *, host: str) -> Iterator[bytes]:
-    """The books that other hosts have left beside a remote store."""
-    try:
-        names = filesystem.ls(f"{path.rstrip('/')}/{FOLDER}", detail=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        if name.endswith(_COPY) and not name.rpartition("/")[2].startswith(host):
-            yield filesystem.cat_file(name)
+def copies(shared: Shared) -> Iterator[bytes]:
+    """The books that hosts have left beside a remote store."""
+    for name in sorted(shared.sizes(_COPY)):
+        yield shared.read(name)
 
 
-def leave_copy(filesystem: Any, path: str, book: Path, *, host: str) -> None:
+def leave_copy(shared: Shared, book: Path) -> None:
     """Put what this host's book says beside the remote store, for the others to read."""
     state = read_book(book) if book.exists() else None
     if state is not None and state.months:
-        target = f"{path.rstrip('/')}/{FOLDER}/{host}-{book.stem}{_COPY}"
-        filesystem.pipe_file(target, msgspec.json.encode(state))
-
-
-def host_name(folder: Path) -> str:
-    """A short name for this host and its folder of books."""
-    return hashlib.sha256(f"{socket.gethostname()}\n{folder}".encode()).hexdigest()[:12]
+        shared.put(f"{book.stem}-{state.born}{_COPY}", msgspec.json.encode(state))
 
 
 def _books(folder: Path) -> Iterator[State]:
@@ -116,21 +132,44 @@ def _books(folder: Path) -> Iterator[State]:
             yield state
 
 
-def _copies(others: Iterable[bytes]) -> Iterator[State]:
-    for data in others:
-        try:
-            yield msgspec.json.decode(data, type=State)
-        except msgspec.MsgspecError:
-            raise StoreError(
-                "a host's copy of the ledger cannot be read; remove it, the host will leave another"
-            ) from None
+def _others(own: Iterable[State], copies: Iterable[bytes]) -> list[State]:
+    """Copies of other books than our own, which know better."""
+    known = {state.born for state in own}
+    try:
+        found = [msgspec.json.decode(data, type=State) for data in copies]
+    except msgspec.MsgspecError:
+        raise StoreError(
+            f"a host's copy of the ledger ({FOLDER}/*{_COPY} in the store) cannot be read; remove it, "
+            "the host will leave another"
+        ) from None
+    return [state for state in found if state.born not in known]
+
+
+def _rows(states: Iterable[State]) -> list[Row]:
+    rows: dict[tuple[str, str, str], Row] = {}
+    for state in states:
+        for month, counts in state.months.items():
+            row = _row(state, month, counts)
+            place = (row.action, row.key, month)
+            rows[place] = _sum(rows[place], row) if place in rows else row
+    return [rows[place] for place in sorted(rows)]
 
 
 def _row(state: State, month: str, counts: Month) -> Row:
-    is_open = counts.sent - counts.yes - counts.no - counts.unknown
-    paid = None if counts.unpriced else counts.paid + counts.held
-    account = state.key.rpartition(":")[2] or "none"
-    return Row(account, state.address, month, counts.yes, counts.no, counts.unknown + is_open, paid, state.key)
+    paid = None if counts.unpriced > 0 else counts.paid + counts.held
+    account = _account(state.key) or "none"
+    return Row(account, state.address, month, counts.yes, counts.no, counts.unknown + counts.open, paid, state.key)
+
+
+def _account(key: str) -> str:
+    found = _ACCOUNT.search(key)
+    return found.group() if found else ""
+
+
+def _is_alike(row: Row, key: str, account: str) -> bool:
+    """The row's key is this one, but for the account; at the same endpoint."""
+    is_same_place = row.account.partition("@")[2] == account.partition("@")[2]
+    return is_same_place and row.key.removesuffix(row.account) == key.removesuffix(account)
 
 
 def _sum(one: Row, other: Row) -> Row:

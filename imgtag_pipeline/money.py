@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from imgtag_pipeline import ledger, pricing
-from imgtag_pipeline.caps import Book, FileBook, MemoryBook, Purse, month_of
-from imgtag_pipeline.caps.files import SUFFIX
+from imgtag_pipeline.caps import Book, FileBook, MemoryBook, Purse
 from imgtag_pipeline.caps.redis import RedisBook
+from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.layout import local_path
+from imgtag_pipeline.checkpoint.remote import RemoteFolder
 from imgtag_pipeline.checkpoint.spool import spool_folder
 from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import ImgtagError, StoreError
 from imgtag_pipeline.files import open_filesystem
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
@@ -33,8 +35,7 @@ def books_folder(store: str, storage_options: Mapping[str, Any] | None) -> Path:
 
 def read_ledger(store: str, storage_options: Mapping[str, Any] | None = None) -> list[ledger.Row]:
     """All rows that are known here: of this host, and of the others as they last left them."""
-    folder = books_folder(store, storage_options)
-    return ledger.read(folder, _others(store, storage_options, folder))
+    return ledger.read(books_folder(store, storage_options), _copies(store, storage_options))
 
 
 def billed_before(options: Options, provider: Provider, clock: Clock) -> int:
@@ -42,7 +43,7 @@ def billed_before(options: Options, provider: Provider, clock: Clock) -> int:
     if options.checkpoint is None:
         return 0
     rows = read_ledger(options.checkpoint, options.storage_options)
-    return ledger.counted(rows, key=provider.quota.key, address=provider.address, month=month_of(clock.now()))
+    return ledger.counted(rows, key=provider.quota.key, address=provider.address, month=pricing.month_of(clock.now()))
 
 
 async def open_purse(options: Options, provider: Provider, price: Price | None, clock: Clock) -> Purse:
@@ -69,16 +70,13 @@ async def open_purse(options: Options, provider: Provider, price: Price | None, 
 async def close_purse(purse: Purse, options: Options, provider: Provider) -> None:
     """Give the place up; of a store elsewhere, leave there what this host's ledger says."""
     await purse.close()
-    store = options.checkpoint
-    if store is None or local_path(store) is not None:
+    kept = _kept_book(options, provider)
+    shared = None if options.checkpoint is None else _shared(options.checkpoint, options.storage_options)
+    if kept is None or shared is None:
         return
-    folder = books_folder(store, options.storage_options)
-    path = folder / f"{ledger.name_of(provider.quota.key, provider.address)}{SUFFIX}"
     try:
-        filesystem, root = open_filesystem(store, options.storage_options)
-        host = ledger.host_name(folder)
-        await asyncio.to_thread(ledger.leave_copy, filesystem, root, path, host=host)
-    except OSError as error:
+        await asyncio.to_thread(ledger.leave_copy, shared, kept.path)
+    except (OSError, ImgtagError) as error:
         log.warning("event=ledger_not_left detail=%s", type(error).__name__)
 
 
@@ -104,13 +102,27 @@ def _elsewhere(options: Options, provider: Provider, clock: Clock) -> int:
     """What other hosts' ledgers add to this month. Redis knows all hosts by itself."""
     if options.checkpoint is None or options.redis_url is not None:
         return 0
-    folder = books_folder(options.checkpoint, options.storage_options)
-    rows = ledger.read(folder / "none", _others(options.checkpoint, options.storage_options, folder))
-    return ledger.counted(rows, key=provider.quota.key, address=provider.address, month=month_of(clock.now()))
+    store = options.checkpoint
+    folder = books_folder(store, options.storage_options)
+    rows = ledger.read_elsewhere(folder, _copies(store, options.storage_options))
+    return ledger.counted(rows, key=provider.quota.key, address=provider.address, month=pricing.month_of(clock.now()))
 
 
-def _others(store: str, storage_options: Mapping[str, Any] | None, folder: Path) -> list[bytes]:
-    if local_path(store) is not None:
+def _copies(store: str, storage_options: Mapping[str, Any] | None) -> list[bytes]:
+    shared = _shared(store, storage_options)
+    if shared is None:
         return []
+    try:
+        return list(ledger.copies(shared))
+    except OSError as error:
+        raise StoreError(
+            f"the ledger in {unsigned_url(store)} cannot be read ({error}), so the month's calls are not known; "
+            "see that the store can be reached, and run again"
+        ) from None
+
+
+def _shared(store: str, storage_options: Mapping[str, Any] | None) -> RemoteFolder | None:
+    if local_path(store) is not None:
+        return None
     filesystem, root = open_filesystem(store, storage_options)
-    return list(ledger.copies(filesystem, root, host=ledger.host_name(folder)))
+    return RemoteFolder(filesystem, root, Files()).child(ledger.FOLDER)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
+from typing import Final
 
 from imgtag_pipeline.model import Price
 
-MICRO = 1_000_000
+MICRO: Final = 1_000_000
+BILLING_ZONE: Final = timezone(timedelta(hours=8), "China")  # both vendors count months by China's calendar
+
+
+def month_of(moment: datetime) -> str:
+    """The calendar month in which a vendor counts a call: "2026-11"."""
+    return f"{moment.astimezone(BILLING_ZONE):%Y-%m}"
+
+
+def month_end(moment: datetime) -> datetime:
+    """When that month is over."""
+    day = moment.astimezone(BILLING_ZONE)
+    return datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=BILLING_ZONE)
 
 
 def total(price: Price, calls: int) -> int:
@@ -57,9 +71,18 @@ def dearest(price: Price, counted: int = 0, open_or_counted: int = 0) -> int:
     return max(each for until, each in price.tiers if until is None or counted < until)
 
 
+def drawn(price: Price, most: int, cost: int) -> int:
+    """What a billed call draws from a budget, when `most` was set aside for it and it `cost` that much in its month.
+
+    Free calls are given out as calls are set aside, but billed as they end: a call that overtakes one that was set
+    aside as free costs nothing, and the other one will in its place. So each draws what was set aside for it.
+    """
+    return most if price.free_calls and price.scheme == "whole-month" else cost
+
+
 def flat(yuan: float) -> Price:
-    """One price for every call, given in yuan."""
-    return Price(tiers=((None, round(yuan * MICRO)),))
+    """One price for every call, given in yuan; a price above 0 is at least one micro-yuan."""
+    return Price(tiers=((None, max(round(yuan * MICRO), 1 if yuan > 0 else 0)),))
 
 
 def _tier(price: Price, calls: int) -> int:

@@ -3,6 +3,6 @@
 from imgtag_pipeline.caps.files import FileBook
 from imgtag_pipeline.caps.purse import Purse
 from imgtag_pipeline.caps.shelf import Book, MemoryBook
-from imgtag_pipeline.caps.state import Month, State, Ticket, month_of
+from imgtag_pipeline.caps.state import Month, State, Ticket
 
-__all__ = ["Book", "FileBook", "MemoryBook", "Month", "Purse", "State", "Ticket", "month_of"]
+__all__ = ["Book", "FileBook", "MemoryBook", "Month", "Purse", "State", "Ticket"]

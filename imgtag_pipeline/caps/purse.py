@@ -8,16 +8,17 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from imgtag_pipeline.caps import state as books
 from imgtag_pipeline.caps.shelf import Book, MemoryBook
-from imgtag_pipeline.caps.state import Month, State, Ticket, month_of
+from imgtag_pipeline.caps.state import Month, Refusal, State, Ticket
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import Billing, CapReached, ImgtagError, StoreError
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.pricing import MICRO
+from imgtag_pipeline.pricing import MICRO, month_of
 
+T = TypeVar("T")
 log = logging.getLogger("imgtag_pipeline")
 
 _LONGEST_WAIT: Final = 60.0
@@ -31,7 +32,7 @@ class Purse:
     bill it, the month's marginal price where it does or may. A run that names a cap has a place in the book's
     allotment from `open` to `close`; see `caps.state` for how long that lasts. A run that names none is bound by none,
     but its calls count for the others. Every call is entered in the month's counts, of `record` where the ledger is
-    another book than the shared one.
+    another book than the shared one. `billed_before` are calls of this month that stand in neither.
     """
 
     price: Price | None
@@ -42,23 +43,44 @@ class Purse:
     record: Book | None = None
     clock: Clock = field(default_factory=SystemClock)
     token: str = field(default_factory=lambda: f"{os.getpid()}-{secrets.token_hex(6)}")
+    _month: str = ""
     _place: str | None = None
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _born: str = ""
+    _version: int = -1
     _open: int = 0
+    _settled: int = 0
     _waiting: list[asyncio.Future[None]] = field(default_factory=list)
     _beat: asyncio.Task[None] | None = None
     _recorded: dict[Ticket, list[Ticket]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._month = month_of(self.clock.now())
+
     async def open(self) -> None:
         """Take a place in the allotment, when a cap was named."""
-        if self._place is not None or (self.max_calls is None and self.budget_micro_yuan is None):
-            return
+        async with self._opening:
+            if self._place is None and self._is_capped:
+                await self._take_place()
+
+    @property
+    def _is_capped(self) -> bool:
+        return self.max_calls is not None or self.budget_micro_yuan is not None
+
+    async def _take_place(self) -> None:
         try:
             await asyncio.to_thread(self.book.appear, self.token)
         except OSError as error:
+            reason = error.strerror or type(error).__name__
             raise StoreError(
-                f"a sign of life cannot be set beside the book of calls ({error.strerror}), so caps cannot be kept"
+                f"a sign of life cannot be set beside the book of calls ({reason}), so caps cannot be kept; "
+                "make room or give access, and run again"
             ) from None
-        heir_of = await self.book.visit(self._join)
+        try:
+            heir_of = await self._visit(self._join)
+        except BaseException:
+            self.book.vanish(self.token)
+            raise
         self._place = self.token
         if heir_of is not None:
             await asyncio.to_thread(self.book.vanish, heir_of)
@@ -68,65 +90,91 @@ class Purse:
     async def reserve(self) -> Ticket:
         """Set one call aside; raises `CapReached` when a cap leaves no room for it.
 
-        Where only calls still open are in the way, which may turn out cheaper, their end is waited for.
+        Where only calls of this run are in the way that are still open, and may turn out cheaper, their end is waited
+        for.
         """
         await self.open()
         while True:
-            reserved = await self.book.visit(self._reserve)
+            settled = self._settled
+            self._open += 1  # before it is known: others who are refused meanwhile wait for it
+            try:
+                reserved = await self._visit(self._reserve)
+            except BaseException:
+                self._refused_one()
+                raise
             if isinstance(reserved, Ticket):
-                self._open += 1
                 await self._note(reserved)
                 return reserved
-            if reserved == "max_calls" or self._open == 0 or not await self._is_something_settled():
-                raise await self._refusal(reserved)
+            self._refused_one()
+            if reserved == "budget" and (settled != self._settled or await self._is_something_settled()):
+                continue
+            raise await self._refusal(reserved)
 
     async def settle(self, ticket: Ticket, billed: Billing) -> int | None:
         """What the call came to in micro-yuan; None where the price is unknown. Where it cannot be entered, it stays
-        set aside."""
-        try:
-            cost = await self.book.visit(lambda state: self._settle(state, ticket, billed))
-            if (noted := self._noted(ticket)) is not None and self.record is not None:
-                await self.record.visit(lambda state: self._settle(state, noted, billed))
-            return cost
-        except ImgtagError as error:
-            log.warning("event=unsettled detail=%s", error)
-            return 0 if billed == "no" else ticket.most
-        finally:
-            self._closed_one()
+        set aside. A cancellation comes at the caller's next wait."""
+        cost = 0 if billed == "no" else ticket.most
+        for book, entered in self._entries(ticket):
+            try:
+                cost = await book.visit(lambda state, entered=entered: self._settle(state, entered, billed))  # type: ignore[misc]
+            except ImgtagError as error:
+                log.warning("event=unsettled detail=%s", error)
+        self._settled_one()
+        return cost
 
     async def cancel(self, ticket: Ticket) -> None:
-        """The call was not sent after all."""
-        try:
-            await self.book.visit(lambda state: books.cancel(state, ticket))
-            if (noted := self._noted(ticket)) is not None and self.record is not None:
-                await self.record.visit(lambda state: books.cancel(state, noted))
-        except ImgtagError as error:
-            log.warning("event=unsettled detail=%s", error)
-        finally:
-            self._closed_one()
+        """The call was not sent after all. A cancellation comes at the caller's next wait."""
+        for book, entered in self._entries(ticket):
+            try:
+                await book.visit(lambda state, entered=entered: books.cancel(state, entered))  # type: ignore[misc]
+            except ImgtagError as error:
+                log.warning("event=unsettled detail=%s", error)
+        self._settled_one()
 
     async def counted(self) -> int:
         """The calls of this month that count for tiers."""
         month = month_of(self.clock.now())
-        return self.billed_before + await self.book.visit(lambda state: state.months.get(month, Month()).counted)
+        return self._before(month) + await self.book.visit(lambda state: state.months.get(month, Month()).counted)
 
     async def close(self) -> None:
-        """Give the place up and let go of the book. Idempotent."""
+        """Give the place up and let go of the book. Idempotent; what fails is told in the log."""
         if self._beat is not None:
             self._beat.cancel()
-        try:
-            if self._place is not None:
-                self._place = None
+            await asyncio.wait({self._beat})
+        if self._place is not None:
+            self._place = None
+            try:
                 await self.book.visit(lambda state: books.leave(state, self.token))
-                await asyncio.to_thread(self.book.vanish, self.token)
-        except ImgtagError as error:
-            log.warning("event=place_kept detail=%s", error)
-        finally:
-            await self.book.close()
-            if self.record is not None:
-                await self.record.close()
+            except ImgtagError as error:
+                log.warning("event=place_kept detail=%s", error)
+            self.book.vanish(self.token)
+        for book in (self.book, self.record):
+            try:
+                if book is not None:
+                    await book.close()
+            except ImgtagError as error:
+                log.warning("event=book_unsynced detail=%s", error)
 
     # --- what is done in the book ---------------------------------------------------------------------------------
+
+    async def _visit(self, change: Callable[[State], T]) -> T:
+        """With a cap: see first that nothing is missing which this run has seen in the book before."""
+        if not self._is_capped:
+            return await self.book.visit(change)
+        seen = (self._born, self._version)
+
+        def watched(state: State) -> T:
+            nonlocal seen
+            if self._born and (state.born != self._born or state.version < self._version):
+                state.is_lost = True
+            result = change(state)
+            seen = (state.born, state.version + 1)
+            return result
+
+        result = await self.book.visit(watched)
+        if self._born in ("", seen[0]):
+            self._born, self._version = seen[0], max(self._version, seen[1])
+        return result
 
     def _join(self, state: State) -> str | None:
         return books.join(
@@ -138,67 +186,90 @@ class Purse:
             is_alive=self.book.is_alive,
         )
 
-    def _reserve(self, state: State) -> Ticket | str:
+    def _reserve(self, state: State) -> Ticket | Refusal:
         now = self.clock.now()
-        return books.reserve(
-            state, self.price, month_of(now), before=self.billed_before, token=self._place, now=now.timestamp()
-        )
+        month = month_of(now)
+        before = self._before(month)
+        return books.reserve(state, self.price, month, before=before, token=self._place, now=now.timestamp())
 
     def _settle(self, state: State, ticket: Ticket, billed: Billing) -> int | None:
-        return books.settle(state, ticket, billed, self.price, before=self.billed_before)
+        return books.settle(state, ticket, billed, self.price, before=self._before(ticket.month))
+
+    def _before(self, month: str) -> int:
+        """A run that lasts into the next month starts its tiers anew."""
+        return self.billed_before if month == self._month else 0
 
     async def _note(self, ticket: Ticket) -> None:
+        """Enter the call in the ledger, where that is another book."""
         if self.record is None:
             return
-        note: Callable[[State], Ticket | str] = lambda state: books.reserve(state, self.price, ticket.month)  # noqa: E731
-        noted = await self.record.visit(note)
+        price = self.price
+        try:
+            noted = await self.record.visit(lambda state: books.reserve(state, price, ticket.month))
+        except BaseException:
+            await self.cancel(ticket)
+            raise
         if isinstance(noted, Ticket):
             self._recorded.setdefault(ticket, []).append(noted)
 
-    def _noted(self, ticket: Ticket) -> Ticket | None:
-        entries = self._recorded.get(ticket)
-        if not entries:
-            return None
-        noted = entries.pop()
-        if not entries:
-            del self._recorded[ticket]
-        return noted
+    def _entries(self, ticket: Ticket) -> list[tuple[Book, Ticket]]:
+        """Where the call stands: in the ledger, if that is another book, and in the shared book."""
+        noted = self._recorded.get(ticket, [])
+        entries = [(self.record, noted.pop())] if noted and self.record is not None else []
+        if not noted:
+            self._recorded.pop(ticket, None)
+        return [*entries, (self.book, ticket)]
 
     async def _live(self, every: float) -> None:
         """Show that this run lives also while it makes no calls."""
         while True:
             await self.clock.sleep(every)
-            now = self.clock.now().timestamp()
             try:
-                await self.book.visit(lambda state, now=now: self._seen(state, now))  # type: ignore[misc]
+                await self._visit(self._seen)
             except ImgtagError as error:
                 log.warning("event=no_heartbeat detail=%s", error)
 
-    def _seen(self, state: State, now: float) -> None:
+    def _seen(self, state: State) -> None:
         if self.token in state.places:
-            state.places[self.token] = now
+            state.places[self.token] = self.clock.now().timestamp()
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
-    def _closed_one(self) -> None:
+    def _settled_one(self) -> None:
+        self._settled += 1
         self._open -= 1
+        self._wake()
+
+    def _refused_one(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self._wake()
+
+    def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
     async def _is_something_settled(self) -> bool:
+        if self._open == 0:
+            return False
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         done, _ = await asyncio.wait({future}, timeout=_LONGEST_WAIT)
         return bool(done)
 
-    async def _refusal(self, cap: str) -> CapReached:
+    async def _refusal(self, why: Refusal) -> ImgtagError:
+        if why == "lost":
+            return StoreError(
+                f"the book of calls {self.book.where} was lost or put back to an older state while this run used it, "
+                "so caps cannot be kept and nothing more is sent; let all runs that share it end, and run again"
+            )
         calls, limit, committed, budget, shared = await self.book.visit(
             lambda state: (state.calls, state.max_calls, state.committed, state.budget, len(state.places))
         )
         others = f", shared with {shared - 1} other runs that go on or died" if shared > 1 else ""
-        if cap == "max_calls":
+        if why == "max_calls":
             return CapReached(
                 f"max_calls={limit:,} is used up ({calls:,} sent{others}); every answer is kept, "
                 "run again with new max_calls to go on"

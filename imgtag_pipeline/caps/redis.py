@@ -6,6 +6,7 @@ Relies on Redis keeping what it was told (`appendonly yes`); hosts' clocks may d
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -13,28 +14,35 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from imgtag_pipeline.caps.state import State
+from imgtag_pipeline.caps.uncut import uncut
 from imgtag_pipeline.errors import ConfigError, StoreError
 
 T = TypeVar("T")
 LEASE: Final = 20.0  # seconds after which a process that was not seen counts as dead
 _KEPT_MS: Final = 40 * 86_400_000
 _TRIES: Final = 1000
+# The client repeats a request whose reply was lost: each writer's last number tells a repetition from a new one.
 _SCRIPT: Final = """
-local found = redis.call('GET', KEYS[1]) or ''
-if ARGV[2] ~= '' and found == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-  return {1, ARGV[2]}
+local found = redis.call('HGET', KEYS[1], 'book') or ''
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
+  return {1, found}
 end
-return {0, found}
+if found ~= ARGV[3] then
+  return {0, found}
+end
+redis.call('HSET', KEYS[1], 'book', ARGV[4], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return {1, ARGV[4]}
 """
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(State).decode
 
 
 class RedisBook:
-    """The book under the key `imgtag:caps:NAME`. A process that was not seen for `LEASE` seconds counts as dead."""
+    """The book under the key `imgtag:calls:NAME`. A process that was not seen for `LEASE` seconds counts as dead."""
 
     beat = LEASE / 4
+    where = "in Redis"
 
     def __init__(self, url: str, name: str, *, key: str = "", address: str = "") -> None:
         try:
@@ -43,34 +51,53 @@ class RedisBook:
             raise ConfigError("redis_url= needs the package redis; pip install 'imgtag_pipeline[redis]'") from None
         self._redis: Any = client.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0)
         self._script: Any = self._redis.register_script(_SCRIPT)
-        self._name = f"imgtag:caps:{name}"
-        self._fresh = State(key, address)
+        self._name = f"imgtag:calls:{name}"
+        self._writer = f"writer:{secrets.token_hex(8)}"
+        self._number = 0
+        self._key, self._address = key, address
         self._turn = asyncio.Lock()
         self._known = b""
 
     async def visit(self, change: Callable[[State], T]) -> T:
         """Usually one round trip: what was written last is tried first."""
+        return await uncut(self._visit(change))
+
+    async def _visit(self, change: Callable[[State], T]) -> T:
         async with self._turn:
             for _ in range(_TRIES):
-                state = _decode(self._known) if self._known else msgspec.json.decode(_encode(self._fresh), type=State)
+                state = self._read(self._known)
                 result = change(state)
-                is_written, found = await self._run(self._known, _encode(state))
-                self._known = found
+                state.version += 1
+                self._number += 1
+                is_written, self._known = await self._swap(_encode(state))
                 if is_written:
                     return result
         raise StoreError("the book of calls in Redis was changed by others all the time, so caps cannot be kept")
 
-    async def _run(self, expected: bytes, new: bytes) -> tuple[bool, bytes]:
+    def _read(self, data: bytes) -> State:
+        if not data:
+            return State(self._key, self._address)
+        try:
+            return _decode(data)
+        except msgspec.MsgspecError:
+            raise StoreError(
+                f"the book of calls {self._name} in Redis cannot be read, so caps cannot be kept; "
+                "use the newer version of this package, or delete that key"
+            ) from None
+
+    async def _swap(self, new: bytes) -> tuple[bool, bytes]:
+        arguments = [self._writer, str(self._number), self._known, new, _KEPT_MS]
+        is_written, found = await self._asked(self._script(keys=[self._name], args=arguments))
+        return bool(is_written), found
+
+    async def _asked(self, question: Any) -> Any:
         from redis.exceptions import RedisError
 
-        failure = ""
         try:
-            is_written, found = await self._script(keys=[self._name], args=[expected, new, _KEPT_MS])
-        except (RedisError, OSError) as error:
+            return await question
+        except (RedisError, OSError, TimeoutError) as error:
             failure = type(error).__name__
-        if failure:
-            raise StoreError(f"Redis does not answer ({failure}), so caps cannot be kept; start it, and run again")
-        return bool(is_written), found
+        raise StoreError(f"Redis does not answer ({failure}), so caps cannot be kept; start it, and run again")
 
     def appear(self, token: str) -> None:
         """The visits show it."""
@@ -84,4 +111,7 @@ class RedisBook:
 
     async def close(self) -> None:
         """Let go of the connection."""
-        await self._redis.aclose()
+        try:
+            await self._asked(self._redis.hdel(self._name, self._writer))
+        finally:
+            await self._redis.aclose()

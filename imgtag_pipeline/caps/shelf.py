@@ -18,15 +18,21 @@ class Book(Protocol):
         """Seconds after which a process with a place has to visit again, None where its lock shows that it lives."""
         ...
 
+    @property
+    def where(self) -> str:
+        """Where it lies, for a person."""
+        ...
+
     async def visit(self, change: Callable[[State], T]) -> T:
         """Run `change(state)` with nobody else in the book; it may run again when others were quicker.
 
-        What it changed is written when this returns. Raises `StoreError` when the book cannot be read or written.
+        What it changed is written when this returns. A cancellation does not cut it short: that comes at the caller's
+        next wait. Raises `StoreError` when the book cannot be read or written.
         """
         ...
 
     def appear(self, token: str) -> None:
-        """Show that this process is alive, until `vanish` or its end. May block."""
+        """Show that this process is alive, until `vanish` or its end. May block; raises `OSError`."""
         ...
 
     def vanish(self, token: str) -> None:
@@ -38,7 +44,7 @@ class Book(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of the book; what it says is on the disk."""
+        """Let go of the book; what it says is on the disk. Raises `StoreError` when it is not."""
         ...
 
 
@@ -46,6 +52,7 @@ class MemoryBook:
     """The book of one process without a store."""
 
     beat = None
+    where = "in memory"
 
     def __init__(self) -> None:
         self.state = State()
@@ -53,6 +60,7 @@ class MemoryBook:
 
     async def visit(self, change: Callable[[State], T]) -> T:
         """Nobody else is here."""
+        self.state.version += 1
         return change(self.state)
 
     def appear(self, token: str) -> None:

@@ -9,9 +9,9 @@ allotment ends when nobody has a place in it any more. A call of a dead process 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,8 +19,9 @@ from imgtag_pipeline import pricing
 from imgtag_pipeline.errors import Billing
 from imgtag_pipeline.model import Price
 
-BILLING_ZONE: Final = timezone(timedelta(hours=8), "China")  # both vendors count months by China's calendar
 PLACE_SECONDS: Final = 86_400.0
+
+Refusal = Literal["max_calls", "budget", "lost"]
 
 
 class Month(msgspec.Struct):
@@ -43,12 +44,24 @@ class Month(msgspec.Struct):
         """Calls that tiers count: billed ones, and those that may have been."""
         return self.yes + self.unknown
 
+    @property
+    def open(self) -> int:
+        """Calls without an answer yet, those of dead processes included."""
+        return max(0, self.sent - self.yes - self.no - self.unknown)
+
 
 class State(msgspec.Struct):
-    """One book: whose calls, the allotment in force, and the months by "2026-11"."""
+    """One book: whose calls, the allotment in force, and the months by "2026-11".
+
+    `born` names this book among all that stood in its place, `version` counts its changes. `is_lost`: somebody found
+    that changes of this allotment are missing, so nobody in it may send.
+    """
 
     key: str = ""
     address: str = ""
+    born: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))
+    version: int = 0
+    is_lost: bool = False
     epoch: int = 0
     calls: int = 0
     committed: int = 0
@@ -59,16 +72,12 @@ class State(msgspec.Struct):
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """One call that was set aside: in which allotment and month, and for how much."""
+    """One call that was set aside: in which book, allotment and month, and for how much."""
 
+    born: str
     epoch: int
     month: str
     most: int | None
-
-
-def month_of(moment: datetime) -> str:
-    """The calendar month in which a vendor counts a call."""
-    return f"{moment.astimezone(BILLING_ZONE):%Y-%m}"
 
 
 def join(
@@ -87,6 +96,7 @@ def join(
     if not state.places:
         state.epoch += 1
         state.calls = state.committed = 0
+        state.is_lost = False
     if living:
         state.max_calls, state.budget = _least(state.max_calls, max_calls), _least(state.budget, budget)
     else:
@@ -107,11 +117,13 @@ def leave(state: State, token: str) -> None:
 
 def reserve(
     state: State, price: Price | None, month: str, *, before: int = 0, token: str | None = None, now: float = 0.0
-) -> Ticket | str:
-    """Set one call aside, or name the cap that leaves no room for it. Only who has a place, `token`, is bound."""
+) -> Ticket | Refusal:
+    """Set one call aside, or say what forbids it. Only who has a place, `token`, is bound."""
     counts = state.months.setdefault(month, Month())
     most = None if price is None else pricing.dearest(price, before + counts.counted, counts.sent - counts.no + before)
     if token is not None:
+        if state.is_lost:
+            return "lost"
         if state.max_calls is not None and state.calls >= state.max_calls:
             return "max_calls"
         if state.budget is not None and state.committed + (most or 0) > state.budget:
@@ -122,12 +134,13 @@ def reserve(
     counts.sent += 1
     counts.held += most or 0
     counts.unpriced += most is None
-    return Ticket(state.epoch, month, most)
+    return Ticket(state.born, state.epoch, month, most)
 
 
 def settle(state: State, ticket: Ticket, billed: Billing, price: Price | None, *, before: int = 0) -> int | None:
     """What the call came to; what was set aside for it beyond that is free again."""
-    counts = state.months.setdefault(ticket.month, Month())
+    counts = _counts_of(state, ticket)
+    most = ticket.most or 0
     cost: int | None = 0
     if billed != "no":
         cost = None if price is None else pricing.added(price, before + counts.counted, 1)
@@ -135,21 +148,33 @@ def settle(state: State, ticket: Ticket, billed: Billing, price: Price | None, *
     elif ticket.most is None:
         counts.unpriced -= 1
     setattr(counts, billed, getattr(counts, billed) + 1)
-    counts.held -= ticket.most or 0
-    if ticket.epoch == state.epoch:
-        state.committed += (cost or 0) - (ticket.most or 0)
+    counts.held -= most
+    if (ticket.born, ticket.epoch) == (state.born, state.epoch):
+        state.committed -= most
+        if price is not None and billed != "no":
+            state.committed += pricing.drawn(price, most, cost or 0)
     return cost
 
 
 def cancel(state: State, ticket: Ticket) -> None:
     """The call was not sent after all: as if it had never been set aside."""
-    counts = state.months.setdefault(ticket.month, Month())
+    counts = _counts_of(state, ticket)
     counts.sent -= 1
     counts.held -= ticket.most or 0
     counts.unpriced -= ticket.most is None
-    if ticket.epoch == state.epoch:
+    if (ticket.born, ticket.epoch) == (state.born, state.epoch):
         state.calls -= 1
         state.committed -= ticket.most or 0
+
+
+def _counts_of(state: State, ticket: Ticket) -> Month:
+    """The counts in which the ticket's call stands; in another book than its own it is entered first."""
+    counts = state.months.setdefault(ticket.month, Month())
+    if ticket.born != state.born:
+        counts.sent += 1
+        counts.held += ticket.most or 0
+        counts.unpriced += ticket.most is None
+    return counts
 
 
 def _least(one: int | None, other: int | None) -> int | None:

@@ -4,13 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from imgtag_pipeline.caps import FileBook, MemoryBook, Purse, state
 from imgtag_pipeline.caps.files import read_book
+from imgtag_pipeline.caps.locks import locked
 from imgtag_pipeline.errors import CapReached, StoreError
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.testing import FakeClock
@@ -143,6 +143,25 @@ async def test_free_calls_need_no_budget():
     assert await spend(Purse(TENCENT, budget_micro_yuan=0)) == 3
 
 
+async def test_free_calls_are_not_given_out_twice():
+    """A paid call that ends before free ones that are open takes one of their places; the budget holds all the same."""
+    purse = Purse(TENCENT, budget_micro_yuan=1100)
+    first = [await purse.reserve() for _ in range(4)]
+    assert await purse.settle(first.pop(), "yes") == 0
+    with pytest.raises(CapReached):
+        await asyncio.gather(purse.reserve(), *(purse.settle(ticket, "yes") for ticket in first))
+    (month,) = purse.book.state.months.values()
+    assert (month.sent, month.paid) == (4, 1100)
+
+
+async def test_tiers_begin_anew_when_a_run_lasts_into_the_next_month(tmp_path):
+    """What other hosts had billed before counts in its own month only."""
+    purse = purse_of(tmp_path, billed_before=10)
+    assert await purse.settle(await purse.reserve(), "yes") == 2000
+    await purse.clock.advance(40 * 86_400)
+    assert await purse.settle(await purse.reserve(), "yes") == 2500
+
+
 async def test_a_call_that_was_not_sent_leaves_no_trace():
     """Neither in the cap nor in the ledger."""
     purse = Purse(PRICE, max_calls=1, book=MemoryBook())
@@ -163,12 +182,6 @@ async def test_waiting_calls_end_when_open_ones_take_the_rest():
         await waiting
 
 
-def test_a_month_is_that_of_china():
-    """The vendors' month begins eight hours before that of UTC."""
-    assert state.month_of(datetime(2026, 10, 31, 16, 0, tzinfo=UTC)) == "2026-11"
-    assert state.month_of(datetime(2026, 10, 31, 15, 59, tzinfo=UTC)) == "2026-10"
-
-
 @pytest.mark.parametrize("damage", ["first", "second"])
 async def test_a_torn_write_leaves_what_stood_before(tmp_path, damage):
     """At most the last change is lost."""
@@ -179,6 +192,154 @@ async def test_a_torn_write_leaves_what_stood_before(tmp_path, damage):
     data[at] ^= 1
     purse.book.path.write_bytes(data)
     assert read_book(purse.book.path).calls == 3
+
+
+class Late(MemoryBook):
+    """A book whose visitors hear of their visits late, as from a thread: the n-th after so many turns of the loop."""
+
+    def __init__(self, *turns):
+        super().__init__()
+        self.turns = list(turns)
+
+    async def visit(self, change):
+        result = await super().visit(change)
+        for _ in range(self.turns.pop(0) if self.turns else 1):
+            await asyncio.sleep(0)
+        return result
+
+
+@pytest.mark.parametrize("turns", [(5, 1, 1), (1, 5, 1), (1, 1, 5), (3, 2, 1), (1, 5, 5)])
+async def test_a_call_is_refused_only_when_no_open_one_may_turn_out_free(turns):
+    """However the visits of three workers fall together: the throttled call of one leaves its money to the others."""
+    purse = Purse(PRICE, budget_micro_yuan=2500, book=Late(*turns))
+
+    async def throttled():
+        await purse.settle(await purse.reserve(), "no")
+
+    await asyncio.gather(throttled(), throttled(), throttled())
+
+
+async def test_refused_calls_do_not_wait_for_each_other():
+    """When none of them is going to be sent, all are told at once."""
+    purse = Purse(PRICE, budget_micro_yuan=0, book=Late())
+    results = await asyncio.wait_for(asyncio.gather(*(purse.reserve() for _ in range(5)), return_exceptions=True), 5)
+    assert [type(result) for result in results] == [CapReached] * 5
+
+
+@pytest.mark.parametrize("cuts", [1, 2])
+async def test_an_interrupt_does_not_cut_the_accounting(tmp_path, cuts):
+    """While another process holds the book: what a call came to is entered and told, the interrupt comes after that."""
+    purse = purse_of(tmp_path, max_calls=10)
+    ticket = await purse.reserve()
+    paid = []
+
+    async def call():
+        paid.append(await purse.settle(ticket, "yes"))
+        await asyncio.sleep(60)
+
+    await cut_short(purse, call(), cuts)
+    assert paid == [2500]
+    assert month_in(purse).yes == 1
+
+
+async def test_an_interrupt_leaves_no_call_set_aside_that_is_not_sent(tmp_path):
+    """Whoever is cut while the call is being set aside gets it all the same, and gives it back."""
+    purse = purse_of(tmp_path, max_calls=10)
+    await spend(purse, 1)
+
+    async def call():
+        ticket = await purse.reserve()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await purse.cancel(ticket)
+            raise
+
+    await cut_short(purse, call(), 1)
+    assert month_in(purse).sent == 1
+
+
+async def cut_short(purse, work, cuts):
+    """Cancel it so often while it waits for the book."""
+    handle = os.open(purse.book.path, os.O_RDWR)
+    with locked(handle):
+        task = asyncio.create_task(work)
+        await asyncio.sleep(0.02)
+        for _ in range(cuts):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        assert not task.done()
+    os.close(handle)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def month_in(purse):
+    (month,) = read_book(purse.book.path).months.values()
+    return month
+
+
+async def test_a_book_that_was_removed_stops_everybody_who_used_it(tmp_path):
+    """A run that began a new one does not get the whole cap beside those who go on."""
+    old = purse_of(tmp_path, "old", max_calls=10)
+    assert await spend(old, 4) == 4
+    old.book.path.unlink()
+    new = purse_of(tmp_path, "new", max_calls=10)
+    assert await spend(new, 3) == 3
+    for purse in (old, new):
+        with pytest.raises(StoreError, match="was lost"):
+            await purse.reserve()
+        await purse.close()
+    assert await spend(purse_of(tmp_path, "next", max_calls=10)) == 10
+
+
+async def test_a_book_that_was_put_back_is_noticed(tmp_path):
+    """From a copy, or by a disk that forgot."""
+    purse = purse_of(tmp_path, max_calls=10)
+    await spend(purse, 2)
+    copy = purse.book.path.read_bytes()
+    await spend(purse, 3)
+    purse.book.path.write_bytes(copy)
+    with pytest.raises(StoreError, match="older state"):
+        await purse.reserve()
+
+
+async def test_a_disk_whose_locks_do_not_bind_is_noticed(tmp_path):
+    """Somebody wrote over what this run wrote, without having read it."""
+    purse = purse_of(tmp_path, max_calls=10)
+    await spend(purse, 1)
+    before = purse.book.path.read_bytes()
+    await spend(purse, 1)
+    other = FileBook(tmp_path, "viapi")
+    other.path.write_bytes(before)
+    for _ in range(2):
+        await other.visit(lambda state: state.months.clear())
+    with pytest.raises(StoreError, match="caps cannot be kept"):
+        await purse.reserve()
+
+
+async def test_a_run_that_could_not_join_leaves_no_sign(tmp_path):
+    """Neither of life nor of a place; the next one has the whole cap."""
+    purse = purse_of(tmp_path, max_calls=10)
+    await spend(purse, 1)
+    await purse.close()
+    whole = purse.book.path.read_bytes()
+    purse.book.path.write_bytes(b"\x01" * len(whole))
+    with pytest.raises(StoreError, match="damaged"):
+        await purse_of(tmp_path, "two", max_calls=10).open()
+    assert os.listdir(tmp_path) == ["viapi.book"]
+    purse.book.path.write_bytes(whole)
+    assert await spend(purse_of(tmp_path, "three", max_calls=10)) == 10
+
+
+async def test_a_book_that_was_only_begun_is_finished(tmp_path):
+    """A kill while its room was being taken leaves zeros, and nothing was counted yet; a cut one is refused."""
+    path = tmp_path / "viapi.book"
+    path.write_bytes(bytes(5000))
+    assert await spend(purse_of(tmp_path, max_calls=10), 3) == 3
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(StoreError, match="cut short"):
+        await purse_of(tmp_path, "two", max_calls=10).reserve()
 
 
 async def test_a_damaged_book_is_refused(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 
 from imgtag_pipeline import ledger, money
 from imgtag_pipeline.caps import FileBook, Purse
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.remote import RemoteFolder
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.testing import FakeClock
@@ -75,25 +77,70 @@ async def test_an_unknown_price_makes_the_sum_unknown(tmp_path):
     assert json.dumps(ledger.plain(row))
 
 
+def shared_folder(name):
+    return RemoteFolder(fsspec.filesystem("memory"), f"/{name}", Files())
+
+
 async def test_another_hosts_copy_is_added(tmp_path):
     """Of a store behind a URL each host leaves its counts there for the others, and reads its own from its disk."""
-    filesystem, store = fsspec.filesystem("memory"), "/ledger-copies/tags"
+    shared = shared_folder("ledger-copies")
     here, there = tmp_path / "here", tmp_path / "there"
     for folder, answers in ((here, ["yes"]), (there, ["yes", "no"])):
         purse = purse_of(folder)
         await call(purse, *answers)
         await purse.close()
-        ledger.leave_copy(filesystem, store, purse.book.path, host=ledger.host_name(folder))
-    rows = ledger.read(here, ledger.copies(filesystem, store, host=ledger.host_name(here)))
-    assert [(row.yes, row.no) for row in rows] == [(2, 1)]
+        ledger.leave_copy(shared, purse.book.path)
+    assert [(row.yes, row.no) for row in ledger.read(here, ledger.copies(shared))] == [(2, 1)]
+    assert [(row.yes, row.no) for row in ledger.read_elsewhere(here, ledger.copies(shared))] == [(1, 1)]
+
+
+async def test_a_host_that_forgot_its_disk_does_not_take_its_calls_back(tmp_path):
+    """A container that begins with an empty folder each time adds to what it left before."""
+    shared = shared_folder("ledger-containers")
+    for _ in range(3):
+        purse = purse_of(tmp_path / "spool")
+        await call(purse, "yes", "yes")
+        await purse.close()
+        ledger.leave_copy(shared, purse.book.path)
+        purse.book.path.unlink()
+    assert [row.yes for row in ledger.read(tmp_path / "spool", ledger.copies(shared))] == [6]
 
 
 def test_no_ledger_is_no_rows(tmp_path):
     """A store that nobody has paid for, and a copy that cannot be read."""
     assert ledger.read(tmp_path / "none") == []
-    assert list(ledger.copies(fsspec.filesystem("memory"), "/nothing/here", host="x")) == []
+    assert list(ledger.copies(shared_folder("nothing/here"))) == []
     with pytest.raises(StoreError, match="remove it"):
         ledger.read(tmp_path, [b"{"])
+
+
+HERE = f"{KEY}@127.0.0.1:8099"
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked", "found"),
+    [
+        ([KEY], "viapi:TaggingImage:cn-shanghai:unknown", 1),
+        ([KEY, HERE], "viapi:TaggingImage:cn-shanghai:unknown", 1),
+        ([KEY, HERE], "viapi:TaggingImage:cn-shanghai:unknown@127.0.0.1:8099", 1),
+        ([KEY], "viapi:TaggingImage:cn-huhehaote:unknown", 0),
+        ([KEY, KEY + "4"], "viapi:TaggingImage:cn-shanghai:unknown", 0),
+        ([KEY, KEY + "4"], KEY, 1),
+        ([], "viapi:TaggingImage:cn-shanghai:unknown", 0),
+    ],
+)
+async def test_before_the_keys_are_there_the_only_account_counts(tmp_path, keys, asked, found):
+    """A plan fetches no keys from a chain, so it takes the one account that runs have had here; of several, none."""
+    for key in keys:
+        await call(purse_of(tmp_path, key=key), "yes")
+    rows = ledger.read(tmp_path)
+    assert ledger.counted(rows, key=asked, address=ADDRESS, month="2026-01") == found
+
+
+async def test_an_account_elsewhere_is_named_with_its_endpoint(tmp_path):
+    """That of an emulator, port and all."""
+    await call(purse_of(tmp_path, key=HERE), "yes")
+    assert ledger.read(tmp_path)[0].account == "abc123@127.0.0.1:8099"
 
 
 @pytest.mark.parametrize("store", ["store", "memory://ledger-runs/tags"])

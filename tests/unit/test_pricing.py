@@ -1,5 +1,7 @@
 """What a month of calls costs, by the vendors' two ways of counting."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from imgtag_pipeline import pricing
@@ -65,3 +67,24 @@ def test_what_is_set_aside_falls_with_the_tier():
     assert pricing.dearest(TAGGING, 5_000_000) == 2000
     assert pricing.dearest(TENCENT, 9_000, 9_999) == 0
     assert pricing.dearest(TENCENT, 9_000, 10_000) == 1100
+
+
+def test_no_price_is_rounded_to_nothing():
+    """What costs something uses a budget up."""
+    assert pricing.total(pricing.flat(0.0000001), 3) == 3
+    assert pricing.total(pricing.flat(0), 3) == 0
+
+
+@pytest.mark.parametrize(
+    ("moment", "month", "end"),
+    [
+        (datetime(2026, 10, 31, 15, 59, tzinfo=UTC), "2026-10", datetime(2026, 10, 31, 16, tzinfo=UTC)),
+        (datetime(2026, 10, 31, 16, 0, tzinfo=UTC), "2026-11", datetime(2026, 11, 30, 16, tzinfo=UTC)),
+        (datetime(2026, 12, 31, 15, 0, tzinfo=UTC), "2026-12", datetime(2026, 12, 31, 16, tzinfo=UTC)),
+        (datetime(2028, 2, 29, 3, 0, tzinfo=UTC), "2028-02", datetime(2028, 2, 29, 16, tzinfo=UTC)),
+    ],
+)
+def test_a_month_is_that_of_china(moment, month, end):
+    """The vendors' month begins and ends eight hours before that of UTC."""
+    assert pricing.month_of(moment) == month
+    assert pricing.month_end(moment) == end
