@@ -197,13 +197,11 @@ async def test_a_torn_write_leaves_what_stood_before(tmp_path, damage):
 class Late(MemoryBook):
     """A book whose visitors hear of their visits late, as from a thread: the n-th after so many turns of the loop."""
 
-    def __init__(self, *turns):
-        super().__init__()
-        self.turns = list(turns)
+    turns = ()
 
     async def visit(self, change):
         result = await super().visit(change)
-        for _ in range(self.turns.pop(0) if self.turns else 1):
+        for _ in range(next(self.turns, 1) if self.turns else 0):
             await asyncio.sleep(0)
         return result
 
@@ -211,7 +209,9 @@ class Late(MemoryBook):
 @pytest.mark.parametrize("turns", [(5, 1, 1), (1, 5, 1), (1, 1, 5), (3, 2, 1), (1, 5, 5)])
 async def test_a_call_is_refused_only_when_no_open_one_may_turn_out_free(turns):
     """However the visits of three workers fall together: the throttled call of one leaves its money to the others."""
-    purse = Purse(PRICE, budget_micro_yuan=2500, book=Late(*turns))
+    purse = Purse(PRICE, budget_micro_yuan=2500, book=Late())
+    await purse.open()
+    purse.book.turns = iter(turns)
 
     async def throttled():
         await purse.settle(await purse.reserve(), "no")
