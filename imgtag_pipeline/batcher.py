@@ -116,6 +116,7 @@ class Pending:
 
     _waiting: deque[Image] = field(default_factory=deque)
     _wakers: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _taken: asyncio.Event = field(default_factory=asyncio.Event)
     _is_closed: bool = False
 
     def __len__(self) -> int:
@@ -129,6 +130,7 @@ class Pending:
     def close(self, *, drop: bool = False) -> list[Image]:
         """No more will be put; with `drop`, what still waits is taken back and returned."""
         self._is_closed = True
+        self._taken.set()
         dropped = list(self._waiting) if drop else []
         if drop:
             self._waiting.clear()
@@ -143,7 +145,14 @@ class Pending:
             waker = asyncio.get_running_loop().create_future()
             self._wakers.append(waker)
             await waker
+        self._taken.set()
         return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+
+    async def lowered(self, most: int) -> None:
+        """Wait until at most so many images wait, or no more will come."""
+        while len(self) > most and not self._is_closed:
+            self._taken.clear()
+            await self._taken.wait()
 
     def _wake(self, count: int) -> None:
         while count > 0 and self._wakers:

@@ -17,7 +17,6 @@ from typing import Any
 import pyarrow as pa
 
 from imgtag_pipeline import expand, money, pricing
-from imgtag_pipeline.answered import Answered
 from imgtag_pipeline.checkpoint.store import open_store
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped, StoreError
@@ -27,7 +26,7 @@ from imgtag_pipeline.options import Options
 from imgtag_pipeline.plan import Basis, Plan, make_plan
 from imgtag_pipeline.providers.contract import Prechecking, Provider
 from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport
-from imgtag_pipeline.run import Run
+from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.shaping import Shaper
 from imgtag_pipeline.source.tables import url_column
 from imgtag_pipeline.stages import Order, Stages

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imgtag_pipeline import expand
-from imgtag_pipeline.answered import Answered
+from imgtag_pipeline.run import Answered
 
 
 @dataclass(frozen=True, slots=True)

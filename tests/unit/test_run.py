@@ -5,11 +5,11 @@ import asyncio
 import pyarrow as pa
 
 from imgtag_pipeline import schema
-from imgtag_pipeline.answered import NOT_ASKED
 from imgtag_pipeline.errors import Interrupted, StoreError
 from imgtag_pipeline.model import Outcome
 from imgtag_pipeline.report import Tally
 from imgtag_pipeline.run import Run
+from imgtag_pipeline.run.answered import NOT_ASKED
 from imgtag_pipeline.testing import FakeClock
 
 

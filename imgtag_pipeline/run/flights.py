@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from imgtag_pipeline.batcher import Window
 from imgtag_pipeline.model import Image
+from imgtag_pipeline.report import Tally
 
 
 class Flights:
     """The images that are being asked about, or will be, each with the windows that wait for its outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._waiting: dict[str, list[Window]] = {}
 
     def __contains__(self, key: str) -> bool:
@@ -38,13 +40,11 @@ class Flights:
                 window.known.add(key)
             window.settle()
 
-    def give_up(self, images: Sequence[Image]) -> int:
-        """These will not be asked about; how many of them were waited for."""
-        count = 0
+    def give_up(self, images: Sequence[Image]) -> None:
+        """These will not be asked about; those that were waited for count as unanswered."""
         for image in images:
             windows = self._waiting.pop(image.key, [])
-            count += bool(windows)
+            self._tally.unanswered += bool(windows)
             for window in windows:
                 window.unanswered.add(image.key)
                 window.settle()
-        return count

@@ -1,0 +1,103 @@
+"""The way through: workers take images, ask about them, and land their outcomes once these are in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from imgtag_pipeline.batcher import Pending
+from imgtag_pipeline.breaker import Breaker
+from imgtag_pipeline.errors import StoreError
+from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.model import Image, Outcome
+from imgtag_pipeline.report import Spent, Tally
+from imgtag_pipeline.run.crew import Crew
+from imgtag_pipeline.run.flights import Flights
+from imgtag_pipeline.run.store import Store
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Asking:
+    """One exchange after the other, by as many workers as run `work()`. `stop` ends the run with an error."""
+
+    store: Store
+    talker: Talker
+    tally: Tally
+    pending: Pending
+    flights: Flights
+    crew: Crew
+    breaker: Breaker
+    passing: dict[str, Outcome]
+    batch_size: int
+    stop: Callable[[BaseException], None]
+    tell: Callable[[], None]
+
+    async def work(self) -> None:
+        """Ask about what waits, until nothing does any more or the run is stopped."""
+        while images := await self.pending.take(self.batch_size):
+            todo = [images]
+            while todo:
+                part = todo.pop()
+                try:
+                    is_split = not await self._ask(part)
+                except BaseException as error:
+                    self.flights.give_up(part)
+                    for rest in todo:
+                        self.flights.give_up(rest)
+                    if isinstance(error, asyncio.CancelledError):
+                        return
+                    self.stop(error)
+                    return
+                if is_split:
+                    middle = len(part) // 2
+                    todo += [part[middle:], part[:middle]]
+
+    async def _ask(self, images: Sequence[Image]) -> bool:
+        keys = [image.key for image in images]
+        spent = Spent()
+        try:
+            outcomes = await self.talker.outcomes(images, self.store.jobs(keys), spent)
+        except BaseException:
+            await self._part_with(keys, spent)
+            raise
+        if outcomes is None:
+            return False
+        self.crew.on_sending(1)
+        try:
+            await self._keep(outcomes)
+        except BaseException:
+            if spent.billed != "no":
+                self.tally.unknown_keys.extend(keys)
+            raise
+        finally:
+            self.crew.on_sending(-1)
+        for outcome in outcomes:
+            self.tally.outcome(outcome)
+            if (opened := self.breaker.note(outcome)) is not None:
+                self.stop(opened)
+            if outcome.billed == "unknown":
+                self.tally.unknown_keys.append(outcome.key)
+            self.flights.land(outcome.key)
+        self.tell()
+        return True
+
+    async def _part_with(self, keys: Sequence[str], spent: Spent) -> None:
+        """These stay without an answer: say so where that may have cost something, take the marks back where not."""
+        if spent.billed == "no" and spent.is_marked:
+            with contextlib.suppress(StoreError):
+                await self.store.clear_sent(keys)
+        elif spent.billed != "no" and not spent.has_job:
+            self.tally.unknown_keys.extend(keys)
+
+    async def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        """Journal what is final; a passing failure stays in this run only, and the next one asks again."""
+        if final := [outcome for outcome in outcomes if outcome.is_final]:
+            await self.store.save(final)
+        for outcome in outcomes:
+            if not outcome.is_final:
+                self.passing[outcome.key] = outcome
+                if outcome.billed == "no":
+                    await self.store.clear_sent([outcome.key])
+                await self.store.release([outcome.key])

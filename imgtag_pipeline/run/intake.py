@@ -1,0 +1,134 @@
+"""The way in: the caller's rows become windows, and what nobody knows of them is queued for the workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from imgtag_pipeline.batcher import Pending, Seen, Window, cut, slices
+from imgtag_pipeline.model import Image, Outcome
+from imgtag_pipeline.report import Tally
+from imgtag_pipeline.run.crew import Crew
+from imgtag_pipeline.run.flights import Flights
+from imgtag_pipeline.run.store import Store
+
+LOOK_AHEAD = 8192
+WINDOWS_AHEAD = 4
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Intake:
+    """Cuts rows into windows, looks their images up, and claims those that are to be asked about.
+
+    At most `WINDOWS_AHEAD` windows are ahead of the reader, who says `release()` after each, and about `window_rows`
+    images wait for a worker. Images that are `passing` failed earlier in this run.
+    """
+
+    store: Store
+    tally: Tally
+    pending: Pending
+    flights: Flights
+    crew: Crew
+    passing: dict[str, Outcome]
+    threads: ThreadPoolExecutor
+    key_of: Callable[[str], str]
+    references: Callable[[pa.RecordBatch], tuple[pa.Array, pa.Array | None]]
+    strip: Callable[[pa.RecordBatch], pa.RecordBatch]
+    is_stopping: Callable[[], bool]
+    window_rows: int
+    retry_failed: bool
+    is_offline: bool
+    keeps_rows: bool
+    windows: asyncio.Queue[Window | None] = field(default_factory=asyncio.Queue)
+    _seen: Seen = field(default_factory=Seen)
+    _ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
+
+    def release(self) -> None:
+        """The reader is done with a window."""
+        self._ahead.release()
+
+    async def feed(self, batches: Iterator[pa.RecordBatch]) -> None:
+        """Put the windows of these batches into `windows`, in order, and None after the last."""
+        loop = asyncio.get_running_loop()
+        ahead = slices(batches, LOOK_AHEAD)
+        try:
+            while (rows := await loop.run_in_executor(self.threads, next, ahead, None)) is not None:
+                if self.is_stopping() and not self.keeps_rows:
+                    break
+                window = await loop.run_in_executor(self.threads, self._cut, rows)
+                if self._asks(window) <= self.window_rows:
+                    await self._admit(window)
+                    continue
+                for piece in slices(iter([rows]), self.window_rows):
+                    await self._admit(await loop.run_in_executor(self.threads, self._cut, piece))
+            await self.crew.followed()
+        finally:
+            self.pending.close()
+            self.windows.put_nowait(None)
+
+    def _cut(self, rows: pa.RecordBatch) -> Window:
+        references, keys = self.references(rows)
+        return cut(self.strip(rows), references, keys, self.key_of)
+
+    def _asks(self, window: Window) -> int:
+        keys = [image.key for image in window.images]
+        return 0 if self.is_offline else list(self.store.lookup(keys, retry_failed=self.retry_failed)).count(None)
+
+    async def _admit(self, window: Window) -> None:
+        keys = [image.key for image in window.images]
+        known = self.store.lookup(keys)
+        wanted = self.store.lookup(keys, retry_failed=True) if self.retry_failed else known
+        new: list[Image] = []
+        for place, (image, is_first) in enumerate(zip(window.images, self._seen.first_time(keys), strict=True)):
+            self.tally.images += is_first
+            if self.flights.join(image.key, window):
+                continue
+            if (wanted if is_first else known)[place] is not None:
+                if is_first:
+                    window.known.add(image.key)
+            elif image.key in self.passing:
+                window.unanswered.add(image.key)
+            elif self.is_stopping() or self.is_offline or not is_first:
+                self.tally.unanswered += is_first
+                window.unanswered.add(image.key)
+            else:
+                self.flights.begin(image.key, window)
+                new.append(image)
+        window.settle(0)
+        await self._claim(new)
+        await self._ahead.acquire()
+        self.windows.put_nowait(window)
+        await self.pending.lowered(self.window_rows)
+
+    async def _claim(self, images: Sequence[Image]) -> None:
+        """Queue what nobody else is asking about; wait for the others' answers to the rest."""
+        if not images:
+            return
+        granted = await self.store.claim([image.key for image in images], retry_failed=self.retry_failed)
+        if self.is_stopping():
+            self.flights.give_up(images)
+            return
+        self.pending.put([image for image in images if image.key in granted])
+        others = [image for image in images if image.key not in granted]
+        if others:
+            self.crew.follow(self._follow(others))
+
+    async def _follow(self, images: Sequence[Image]) -> None:
+        left = list(images)
+        try:
+            while left and not self.is_stopping():
+                keys = [image.key for image in left]
+                for key in await self.store.wait_for(keys, retry_failed=self.retry_failed):
+                    self.flights.land(key, is_known=True)
+                left = [image for image in left if image.key in self.flights]
+                granted = await self.store.claim([image.key for image in left], retry_failed=self.retry_failed)
+                if self.is_stopping():
+                    return
+                self.pending.put([image for image in left if image.key in granted])
+                left = [image for image in left if image.key not in granted]
+        finally:
+            self.flights.give_up(left)

@@ -1,0 +1,176 @@
+"""One pass over the rows: what comes in is asked about and goes out again in order, until the last row or a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from imgtag_pipeline.batcher import Pending, Window
+from imgtag_pipeline.breaker import Breaker, BreakerLimits
+from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import Interrupted
+from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.model import Outcome
+from imgtag_pipeline.report import Progress, Tally
+from imgtag_pipeline.run.answered import Answered, with_unanswered
+from imgtag_pipeline.run.asking import Asking
+from imgtag_pipeline.run.crew import Crew
+from imgtag_pipeline.run.flights import Flights
+from imgtag_pipeline.run.intake import Intake
+from imgtag_pipeline.run.store import Store
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Run:
+    """One pass of one input through one provider.
+
+    `stop` may be called from any thread: nothing new is sent, calls in flight may finish within `grace` seconds. After
+    the windows have been read, `stopped` holds the error that ended the run early, or None. With `is_offline`
+    nothing is asked at all. After a stop, a run that `keeps_rows` goes on to the last row, the unanswered ones marked
+    as not asked.
+    """
+
+    store: Store
+    talker: Talker
+    tally: Tally
+    clock: Clock
+    key_of: Callable[[str], str]
+    references: Callable[[pa.RecordBatch], tuple[pa.Array, pa.Array | None]]
+    strip: Callable[[pa.RecordBatch], pa.RecordBatch]
+    concurrency: int
+    breaker: Breaker = field(default_factory=lambda: Breaker(BreakerLimits()))
+    batch_size: int = 1
+    window_rows: int = 1024
+    retry_failed: bool = False
+    grace: float = 10.0
+    is_offline: bool = False
+    keeps_rows: bool = True
+    total_rows: int | None = None
+    observer: Callable[[Progress], None] | None = None
+    stopped: BaseException | None = None
+    passing: dict[str, Outcome] = field(default_factory=dict)
+    _pending: Pending = field(default_factory=Pending)
+    _crew: Crew = field(default_factory=Crew)
+    _flights: Flights = field(init=False)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "imgtag-rows"))
+    _told: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._flights = Flights(self.tally)
+
+    def is_stopping(self) -> bool:
+        """Whether nothing more may be sent."""
+        return self.stopped is not None
+
+    def on_sending(self, change: int) -> None:
+        """The running task has a call in flight (or an answer on its way to the journal): a stop lets it finish."""
+        self._crew.on_sending(change)
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Stop sending, from any thread. A second stop gives the calls in flight no more time."""
+        loop = self._loop
+        if loop is None:
+            self.stopped = self.stopped or error or Interrupted("interrupted before the first call")
+        elif not loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._stop_or_cut, error)
+
+    async def answered(self, batches: Iterator[pa.RecordBatch]) -> AsyncGenerator[Answered, None]:
+        """The windows in order, each when all its images have an outcome."""
+        self._loop = asyncio.get_running_loop()
+        intake = self._intake()
+        self._crew.start(self.concurrency, self._asking().work)
+        feeder = asyncio.create_task(intake.feed(batches), name="imgtag-feeder")
+        try:
+            while (window := await intake.windows.get()) is not None:
+                await window.is_complete.wait()
+                if self.is_stopping() and window.unanswered and not self.keeps_rows:
+                    break
+                yield await self._answer(window)
+                intake.release()
+            await feeder
+            await self._crew.worked()
+            self._tell(is_last=True)
+        finally:
+            await self._wind_up(feeder)
+
+    def _intake(self) -> Intake:
+        return Intake(
+            store=self.store,
+            tally=self.tally,
+            pending=self._pending,
+            flights=self._flights,
+            crew=self._crew,
+            passing=self.passing,
+            threads=self._threads,
+            key_of=self.key_of,
+            references=self.references,
+            strip=self.strip,
+            is_stopping=self.is_stopping,
+            window_rows=self.window_rows,
+            retry_failed=self.retry_failed,
+            is_offline=self.is_offline,
+            keeps_rows=self.keeps_rows,
+        )
+
+    def _asking(self) -> Asking:
+        return Asking(
+            store=self.store,
+            talker=self.talker,
+            tally=self.tally,
+            pending=self._pending,
+            flights=self._flights,
+            crew=self._crew,
+            breaker=self.breaker,
+            passing=self.passing,
+            batch_size=self.batch_size,
+            stop=self._stop_now,
+            tell=self._tell,
+        )
+
+    async def _answer(self, window: Window) -> Answered:
+        window.unanswered.update(image.key for image in window.images if image.key in self.passing)
+        answered = [image.key for image in window.images if image.key not in window.unanswered]
+        outcomes = await asyncio.get_running_loop().run_in_executor(self._threads, self.store.take, answered)
+        self.tally.rows += window.rows.num_rows
+        self.tally.skipped += window.index.null_count
+        if window.known:
+            columns = (outcomes.column("status").to_pylist(), outcomes.column("error_code").to_pylist())
+            for key, status, code in zip(answered, *columns, strict=True):
+                if key in window.known:
+                    self.tally.known_status(status, code)
+        self._tell()
+        return with_unanswered(window, outcomes, self.passing)
+
+    def _tell(self, *, is_last: bool = False) -> None:
+        if self.observer is None or (self.clock.monotonic() - self._told < 0.1 and not is_last):
+            return
+        self._told = self.clock.monotonic()
+        self.observer(self.tally.progress(self.total_rows))
+
+    def _stop_or_cut(self, error: BaseException | None) -> None:
+        if self.is_stopping():
+            self._crew.cut()
+        else:
+            self._stop_now(error or Interrupted("interrupted; every answer that had arrived is kept"))
+
+    def _stop_now(self, error: BaseException) -> None:
+        if self.stopped is not None:
+            return
+        self.stopped = error
+        self._flights.give_up(self._pending.close(drop=True))
+        self._crew.stop()
+        asyncio.get_running_loop().call_later(self.grace, self._crew.cut)
+
+    async def _wind_up(self, feeder: asyncio.Task[None]) -> None:
+        """Leave nothing running: called at the end, after a failure, and when the reader was dropped half way."""
+        if self._crew.is_working:
+            self._stop_now(Interrupted("the result was dropped before its end; every answer that had arrived is kept"))
+        await self._crew.end(feeder)
+        self._threads.shutdown(wait=False)
