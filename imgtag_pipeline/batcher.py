@@ -44,7 +44,10 @@ class Window:
 
 
 def cut(rows: pa.RecordBatch, references: pa.Array, keys: pa.Array | None, key_of: Callable[[str], str]) -> Window:
-    """The window of these rows. Blank `references` count as none; `keys`, where given, replace the URL as key."""
+    """The window of these rows. Blank `references` count as none; `keys`, where not blank, replace the URL as key.
+
+    A key that is itself a URL counts without its signature.
+    """
     images: dict[str, Image] = {}
     positions: dict[str, int] = {}
     index: list[int | None] = []
@@ -56,8 +59,8 @@ def cut(rows: pa.RecordBatch, references: pa.Array, keys: pa.Array | None, key_o
             index.append(None)
             cleaned.append(None)
             continue
-        named = names[row] if names is not None else None
-        key = str(named) if named is not None else _key(reference, key_of)
+        named = (names[row] or "").strip() if names is not None else ""
+        key = _shown(named) if named else _key(reference, key_of)
         if key not in positions:
             positions[key] = len(positions)
             images[key] = Image(key, reference)

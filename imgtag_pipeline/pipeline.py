@@ -72,9 +72,19 @@ class Pipeline:
 
     @property
     def kept_names(self) -> list[str]:
-        """The caller's columns that stand first in a long table: the key, then those to keep."""
-        named = [*([self.options.key] if self.options.key else []), *self.options.keep]
-        return [self.source.resolve(name) for name in dict.fromkeys(named)]
+        """The caller's columns that stand first in a long table: the key, then those to keep.
+
+        An image column called `url` is not among them: it is the long table's own `url`.
+        """
+        named = [*([] if self.options.key is None else [self.options.key]), *self.options.keep]
+        resolved = [self.source.resolve(name) for name in dict.fromkeys(named)]
+        return [name for name in resolved if not name == self.column == "url"]
+
+    @property
+    def key(self) -> str | None:
+        """The column that identifies an image; None where that is the image column, whose signatures do not count."""
+        key = None if self.options.key is None else self.source.resolve(self.options.key)
+        return None if key == self.column else key
 
     def _kept(self) -> pa.Schema:
         return self.source.kept(self.options.shape, self.kept_names)
@@ -193,13 +203,12 @@ class Pipeline:
         )
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
-        columns = [*self._kept().names, self.column, *([self.options.key] if self.options.key else [])]
+        columns = [*self._kept().names, self.column, *([] if self.key is None else [self.key])]
         return self.source.batches(columns)
 
     def references(self, rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array | None]:
         """The image references of these rows, and their keys where the caller named a column."""
-        key = self.options.key
-        return url_column(rows, self.column), None if key is None else url_column(rows, key)
+        return url_column(rows, self.column), None if self.key is None else url_column(rows, self.key)
 
     def strip(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Only the columns that the result carries."""

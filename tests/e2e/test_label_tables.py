@@ -351,6 +351,44 @@ def test_a_key_names_the_image(pictures, tmp_path):
     assert list(moved["tag"]) == list(first["tag"])
 
 
+def with_query(pictures, signature):
+    """The pictures as file URLs that somebody has signed."""
+    return [f"file://{path}?OSSAccessKeyId=canary&Expires=1&Signature={signature}" for path in pictures]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("words", [{"key": "url"}, {"keep": ["url"]}, {"key": "url", "keep": ["sku", "url"]}])
+def test_the_image_column_may_be_named_as_key_or_kept(words, kind, pictures, tmp_path):
+    """A long table has it as its own `url` already; naming it adds nothing and is no mistake."""
+    table = pa.table({"sku": list(range(len(pictures))), "url": pictures})
+    shown = as_arrow(imgtag.label(as_kind(kind, table, tmp_path), col="url", **words))
+    assert [name for name in shown.schema.names if name in {"url", "sku"}] == (
+        ["sku", "url"] if "sku" in words.get("keep", ()) else ["url"]
+    )
+    assert shown.column("url").to_pylist()[0] == pictures[0]
+
+
+def test_an_image_column_of_another_name_is_kept_as_it_is(pictures):
+    """`key=` or `keep=` puts it in front, beside the long table's `url` without signature."""
+    frame = pd.DataFrame({"link": pictures, "url": "page"})
+    for words in ({"key": "link"}, {"keep": ["link"]}):
+        table = frame.imgtag.label(col="link", **words)
+        assert list(table.columns) == ["link", *LONG]
+        assert list(table["link"]) == list(table["url"])
+    with pytest.raises(imgtag.ConfigError, match=r"'url', a column of the long result; rename it"):
+        frame.imgtag.label(col="link", keep=["url"])
+
+
+def test_a_key_that_is_the_image_column_counts_without_signature(pictures, tmp_path):
+    """Signed anew it is the same image, and the store holds no signature."""
+    store = tmp_path / "tags"
+    for signature in ("first", "second"):
+        frame = pd.DataFrame({"url": with_query(pictures, signature)})
+        report = frame.imgtag.label(key="url", checkpoint=store).attrs["imgtag"]
+    assert (report["known"], report["images"]) == (len(pictures), len(pictures))
+    assert not [path for path in store.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
+
+
 def test_columns_may_be_numbers_or_tuples(pictures):
     """The column of references, the key and what is kept are named by their labels, whatever these are."""
     table = pd.DataFrame({0: pictures, 5: [1, 2, 3, 4]}).imgtag.label(col=0, key=5, top_k=1)

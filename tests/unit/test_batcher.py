@@ -32,9 +32,15 @@ def test_null_and_blank_rows_belong_to_no_image():
 
 
 def test_a_key_column_decides_what_is_the_same_image():
-    """With key="sku" two URLs of one product are one image; a missing key falls back to the URL."""
-    window = window_of(["a.jpg", "b.jpg", "c.jpg"], keys=["7", "7", None])
-    assert [image.key for image in window.images] == ["7", "c.jpg"]
+    """With key="sku" two URLs of one product are one image; where the key is missing or blank, the URL decides."""
+    window = window_of(["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"], keys=["7", " 7 ", None, "", " "])
+    assert [image.key for image in window.images] == ["7", "c.jpg", "d.jpg", "e.jpg"]
+
+
+def test_a_key_that_is_a_url_carries_no_signature():
+    """What identifies an image is stored, and a signature is a secret."""
+    window = window_of(["a.jpg", "b.jpg"], keys=[SIGNED, SIGNED.replace("=s", "=t")])
+    assert [image.key for image in window.images] == ["https://b.oss-cn-shanghai.aliyuncs.com/a.jpg"]
 
 
 def test_shown_urls_carry_no_signature():
