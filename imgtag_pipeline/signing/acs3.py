@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from imgtag_pipeline.signing.rpc import escape, timestamp
+from imgtag_pipeline.signing.escaping import escape
+from imgtag_pipeline.signing.rpc import timestamp
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
+
+from imgtag_pipeline.signing.escaping import escape
 
 ALGORITHM: Final = "OSS4-HMAC-SHA256"
 UNSIGNED: Final = "UNSIGNED-PAYLOAD"
@@ -234,7 +236,7 @@ def _canonical_request(
 ) -> str:
     # The bucket is part of the path also where the URL has it in the host; slashes of the key stay, those of the
     # query do not. Unlike AWS, host is signed only when it is named.
-    path = _escape(f"/{bucket}/{key}" if bucket else "/", safe="/")
+    path = "/".join([_escape(part) for part in (f"/{bucket}/{key}" if bucket else "/").split("/")])
     escaped = sorted((_escape(name), _escape(value)) for name, value in query)
     text = "&".join(f"{name}={value}" if value else name for name, value in escaped)
     own = sorted(
@@ -259,8 +261,8 @@ def _signature(secret: str, text: str, scope: str) -> str:
     return hmac.digest(signing_key, text.encode(errors="surrogateescape"), "sha256").hex()
 
 
-def _escape(text: str, safe: str = "") -> str:
-    return quote(text, safe=safe, errors="surrogateescape")
+def _escape(text: str) -> str:
+    return escape(text, errors="surrogateescape")
 
 
 def _additional(names: Collection[str], headers: Mapping[str, str]) -> tuple[str, ...]:

@@ -6,19 +6,12 @@ Docs: https://www.alibabacloud.com/help/en/sdk/product-overview/rpc-mechanism (r
 from __future__ import annotations
 
 import hmac
-import re
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import quote
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
-
-
-def escape(text: str) -> str:
-    """The text percent-escaped as the scheme wants it: everything but `A-Za-z0-9-_.~`, blank as `%20`."""
-    return text if _PLAIN(text) else quote(text, safe="~")
+from imgtag_pipeline.signing.escaping import escape
 
 
 @lru_cache(512)
@@ -45,7 +38,7 @@ def signature(method: str, params: Mapping[str, str], access_key_secret: str) ->
 
 def timestamp(now: datetime) -> str:
     """The time as the gateway reads it: UTC, whole seconds."""
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return now.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def sign(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from imgtag_pipeline.model import Pairs, Reply, Request
-from imgtag_pipeline.transport.calls import exchange, open_session
+from imgtag_pipeline.transport.calls import Pool, exchange
 from imgtag_pipeline.transport.downloads import follow
 from imgtag_pipeline.transport.failures import Limits
 from imgtag_pipeline.transport.guard import Guard
-
-if TYPE_CHECKING:
-    import aiohttp
 
 USER_AGENT: Final = "imgtag_pipeline"
 _LOST: Final = "the transport is not open; use `async with Transport() as transport`"
@@ -38,8 +35,8 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._guard = guard or (None if allow_private else Guard())
         self._user_agent = user_agent
-        self._calls: aiohttp.ClientSession | None = None
-        self._downloads: aiohttp.ClientSession | None = None
+        self._calls: Pool | None = None
+        self._downloads: Pool | None = None
 
     async def __aenter__(self) -> Self:
         self._calls = self._open(None)
@@ -47,14 +44,14 @@ class Transport:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        sessions = (self._calls, self._downloads)
+        pools = (self._calls, self._downloads)
         self._calls = self._downloads = None
-        for session in sessions:
-            if session is not None:
-                await session.close()
+        for pool in pools:
+            if pool is not None:
+                await pool.close()
 
-    def _open(self, guard: Guard | None) -> aiohttp.ClientSession:
-        return open_session(guard, connections=self._connections, connect_timeout=self._connect_timeout)
+    def _open(self, guard: Guard | None) -> Pool:
+        return Pool(guard, connections=self._connections, connect_timeout=self._connect_timeout)
 
     async def send(self, request: Request, *, timeout: float, max_bytes: int) -> Reply:
         """Send once and return the complete reply, whatever its status.

@@ -12,6 +12,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -217,6 +218,76 @@ async def test_redirect_is_an_answer(server: Server, transport: Transport) -> No
     assert (reply.status, len(server.heads)) == (302, 1)
 
 
+async def test_user_info_becomes_the_header(server: Server, transport: Transport) -> None:
+    """A URL with a name and a password signs in as browsers do, and its target does not repeat them."""
+    await transport.send(Request("GET", server.url.replace("//", "//me:a%20b@")), timeout=5, max_bytes=100)
+    assert b"Authorization: Basic bWU6YSBi\r\n" in server.heads[0]
+    assert server.heads[0].startswith(b"GET / HTTP/1.1\r\n")
+    assert b"@" not in server.heads[0]
+
+
+async def test_connections_are_kept(server: Server, transport: Transport) -> None:
+    """Calls one after the other share a connection, whatever their path; so do calls and their failures by status."""
+    peers = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.add(writer.get_extra_info("peername"))
+        await says(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno")(reader, writer)
+
+    server.answer = answer
+    for path in ("/a", "/b", "/c"):
+        await send(transport, server.url + path)
+    assert (len(server.heads), len(peers)) == (3, 1)
+
+
+async def unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Refuse an upload by its head and read no further; returns when the client has closed the connection."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+    with suppress(ConnectionError):
+        while True:
+            await asyncio.sleep(0.01)
+            writer.write(b" ")
+            await writer.drain()
+
+
+async def test_answer_may_come_before_a_large_body_is_sent(transport: Transport) -> None:
+    """A server that refuses an upload by its head is heard; the connection, half written, is closed at once."""
+    closed: asyncio.Queue[None] = asyncio.Queue()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await unread(reader, writer)
+        closed.put_nowait(None)
+
+    listener = await asyncio.start_server(refuse, "127.0.0.1", 0, limit=1 << 10)
+    request = Request("POST", f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", body=b"x" * (30 << 20))
+    for _ in range(2):
+        reply = await transport.send(request, timeout=5, max_bytes=100)
+        assert (reply.status, reply.body) == (413, b"no")
+        await asyncio.wait_for(closed.get(), 5)
+    listener.close()
+
+
+async def test_an_upload_that_is_not_taken_leaves_no_connection(transport: Transport) -> None:
+    """After the time-out the connection is gone, though the server never took what was to be sent."""
+    closed = asyncio.Event()
+
+    async def deaf(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(0.01)
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await writer.drain()
+        closed.set()
+
+    listener = await asyncio.start_server(deaf, "127.0.0.1", 0, limit=1 << 10)
+    request = Request("POST", f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", body=b"x" * (30 << 20))
+    error = await failure(transport.send(request, timeout=0.2, max_bytes=100))
+    assert (error.code, error.billing) == ("ReadTimeout", "unknown")
+    await asyncio.wait_for(closed.wait(), 5)
+    listener.close()
+
+
 # --- what comes back --------------------------------------------------------------------------------------------
 
 
@@ -235,6 +306,7 @@ async def test_redirect_is_an_answer(server: Server, transport: Transport) -> No
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfive \r\n4\r\ntags\r\n0\r\n\r\n", id="chunked"
         ),
         pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nfive tags", id="until the end"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + body(b"five tags"), id="after a 100"),
     ],
 )
 async def test_body_is_decoded(server: Server, transport: Transport, answer: bytes) -> None:
