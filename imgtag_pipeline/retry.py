@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -69,7 +69,7 @@ class Purse(Protocol):
         ...
 
     async def settle(self, ticket: Any, billed: Billing) -> int | None:
-        """What the call came to, in micro-yuan (None: price unknown)."""
+        """What the call came to, in micro-yuan (None: price unknown); a cancellation comes at the next wait."""
         ...
 
     async def cancel(self, ticket: Any) -> None:
@@ -200,14 +200,11 @@ class Caller:
             raise
         finally:
             if call.is_billable:
-                await _to_its_end(self._settle(ticket, billed, spent))
+                cost = await self.purse.settle(ticket, billed)
+                spent.pay(billed, cost)
+                self.tally.paid(billed, cost)
             self.on_sending(-1)
         return reply
-
-    async def _settle(self, ticket: Any, billed: Billing, spent: Spent) -> None:
-        cost = await self.purse.settle(ticket, billed)
-        spent.pay(billed, cost)
-        self.tally.paid(billed, cost)
 
     def _signed(self, call: Call) -> Request:
         if not call.is_signed:
@@ -246,13 +243,3 @@ def _parsed_date(text: str | None) -> datetime | None:
         return parsedate_to_datetime(text or "").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do this also when we are cancelled meanwhile; the cancellation is raised after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

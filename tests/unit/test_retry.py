@@ -1,12 +1,13 @@
 """One call is repeated by what a repetition may cost."""
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 
-from imgtag_pipeline.caps import Purse
+from imgtag_pipeline.caps import FileBook, Purse
 from imgtag_pipeline.errors import (
     BreakerOpen,
     CapReached,
@@ -221,24 +222,24 @@ async def test_a_vendor_that_asks_for_a_longer_pause_than_the_deadline_stops_the
         await ask(Wire(ThrottledError("tomorrow", code="Throttling", retry_after=86_400)))
 
 
-async def test_a_cut_call_is_settled_all_the_same():
+async def test_a_cut_call_is_settled_all_the_same(tmp_path):
     """Cancelled while the purse writes down what the call came to: the bill still has it."""
 
-    class SlowPurse(Purse):
+    class Watched(Purse):
         async def settle(self, ticket, billed):
             settling.set()
-            for _ in range(5):
-                await asyncio.sleep(0)
             return await super().settle(ticket, billed)
 
     settling = asyncio.Event()
     spent = Spent()
-    caller = caller_of(Wire(GOOD), FakeClock(), purse=SlowPurse(Price(((None, 2500),))))
+    purse = Watched(Price(((None, 2500),)), book=FileBook(tmp_path, "book", key="k", address="fake/label"))
+    caller = caller_of(Wire(GOOD), FakeClock(), purse=purse)
     task = asyncio.create_task(caller.call(CALL, ["a"], spent))
     await settling.wait()
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError):
         await task
+    await purse.close()
     assert (spent.billed, spent.cost_micro_yuan, caller.tally.billed["yes"]) == ("yes", 2500, 1)
 
 
