@@ -45,7 +45,7 @@ CSV_ROWS = [
         ("in.csv", CSV.encode()),
         ("in.CSV", CSV.replace("\n0", "\r\n0").encode()),
         ("in.csv", b"\xef\xbb\xbf" + CSV.encode()),
-        ("in.csv.gz", gzip.compress(CSV.encode())),
+        ("in.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
         ("in.csv.bz2", bz2.compress(CSV.encode())),
         (
             "in.tsv",
