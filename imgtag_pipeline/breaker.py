@@ -52,7 +52,7 @@ class Breaker:
         if self._in_a_row >= limit:
             return BreakerOpen(
                 f"{self._in_a_row} images in a row failed with {self._code} ({outcome.error}); nothing more is sent. "
-                "Every answer is kept: put the cause right and run again to go on"
+                "Put the cause right and run again to go on"
             )
         return self._share(is_failed=True)
 
@@ -67,5 +67,5 @@ class Breaker:
             return None
         return BreakerOpen(
             f"{share:.0%} of the last {self.limits.window:,} images failed, the last with {self._code}; nothing more "
-            "is sent. Every answer is kept: put the cause right and run again to go on"
+            "is sent. Put the cause right and run again to go on"
         )

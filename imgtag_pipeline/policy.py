@@ -52,7 +52,7 @@ class Trouble:
         if error.retry_after and error.retry_after > self.policy.deadline:
             raise BreakerOpen(
                 f"the vendor asks for a pause of {error.retry_after:,.0f} s ({error}), longer than the deadline of "
-                f"{self.policy.deadline:,.0f} s; every answer is kept: run again after the pause to go on"
+                f"{self.policy.deadline:,.0f} s; run again after the pause to go on"
             )
         self._note(error, now, 0.0)
 

@@ -60,6 +60,11 @@ def describe(
     return [_summary(found) for found in held(url, storage_options, spool, Files())]
 
 
+def is_store(url: str, *, storage_options: Mapping[str, Any] | None = None, spool: Path | None = None) -> bool:
+    """Whether a run has used this place as its checkpoint; no part is read."""
+    return any(True for _ in held(url, storage_options, spool, Files()))
+
+
 def outcomes(
     url: str, *, storage_options: Mapping[str, Any] | None = None, spool: Path | None = None
 ) -> Iterator[tuple[Mapping[str, Any], pa.Table]]:

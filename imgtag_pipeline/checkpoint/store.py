@@ -13,12 +13,22 @@ from imgtag_pipeline.checkpoint.layout import Identity
 from imgtag_pipeline.checkpoint.memory import MemoryStore
 from imgtag_pipeline.checkpoint.open import Opening, Tuning, open_at
 from imgtag_pipeline.checkpoint.shelf import Known
-from imgtag_pipeline.checkpoint.status import StoreSummary, describe, outcomes
+from imgtag_pipeline.checkpoint.status import StoreSummary, describe, is_store, outcomes
 from imgtag_pipeline.checkpoint.upkeep import Compacted, compact
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.model import Job, Outcome
 
-__all__ = ["Compacted", "StoreSummary", "TagStore", "Tuning", "compact", "describe", "open_store", "outcomes"]
+__all__ = [
+    "Compacted",
+    "StoreSummary",
+    "TagStore",
+    "Tuning",
+    "compact",
+    "describe",
+    "is_store",
+    "open_store",
+    "outcomes",
+]
 
 
 class TagStore(Protocol):

@@ -158,7 +158,7 @@ class Run:
         if self.is_stopping():
             self._crew.cut()
         else:
-            self._stop_now(error or Interrupted("interrupted; every answer that had arrived is kept"))
+            self._stop_now(error or Interrupted("interrupted; run again to go on"))
 
     def _stop_now(self, error: BaseException) -> None:
         if self.stopped is not None:
@@ -171,6 +171,6 @@ class Run:
     async def _wind_up(self, feeder: asyncio.Task[None]) -> None:
         """Leave nothing running: called at the end, after a failure, and when the reader was dropped half way."""
         if self._crew.is_working:
-            self._stop_now(Interrupted("the result was dropped before its end; every answer that had arrived is kept"))
+            self._stop_now(Interrupted("the result was dropped before its end; run again to go on"))
         await self._crew.end(feeder)
         self._threads.shutdown(wait=False)
