@@ -4,6 +4,8 @@ Reads a JSON line per wish: {"argv", "stdout", "stderr", "env"} starts one and i
 "signal"} sends it a signal while it lives. Says "PID CODE" when one has ended.
 """
 
+import contextlib
+import io
 import json
 import os
 import select
@@ -20,6 +22,7 @@ from imgtag_pipeline import api, cli  # noqa: F401
 def serve() -> None:
     """Until standard input ends; whoever still runs then is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warm_up()
     living: dict[int, int] = {}
     pending = b""
     print("ready", flush=True)
@@ -49,6 +52,14 @@ def serve() -> None:
                 become(wish)
             living[os.pidfd_open(pid)] = pid
             print("pid", pid, flush=True)
+
+
+def warm_up() -> None:
+    """Let the command line load what it loads at its first use."""
+    sys.argv = ["imgtag", "providers", "--json"]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        cli.main()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def become(wish: dict) -> None:
