@@ -27,6 +27,7 @@ def _load(name):
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=0, help="kill -9 so often in the heavy kill test [default: 100]")
+    parser.addoption("--trials", type=int, default=0, help="so many trials of each cap in the heavy test [default: 50]")
 
 
 def pytest_terminal_summary(terminalreporter):
