@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -13,91 +14,133 @@ from imgtag_pipeline.money import books_folder
 from imgtag_pipeline.providers import get
 from imgtag_pipeline.providers.credentials import Keys
 
-pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.2)
+pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.02)
 
 PROCESSES = 4
-CAP = 60
+CAP = 1000
 YUAN = 0.0025
+LATE = 60  # calls before the cap that count as its end
+BOTH = pytest.mark.parametrize("kind", ["--max-calls", "--budget"])
 
 
-async def trial(desk, seed, folder, *words):
-    """Processes that are killed now and then until all have ended by themselves; (calls at the cloud, kills between the
-    first and the last call, the store).
+@dataclass
+class Trial:
+    """One store with one cap, and the processes that work in it until all have ended by themselves."""
 
-    A further process keeps the allotment open, so that one that is killed before its first call continues it, too.
-    """
-    chance = random.Random(seed)
-    store = folder / f"store{seed}"
-    provider = get("viapi/TaggingImage", endpoint=desk.emulator.url, credentials=Keys("emulator", "emulator"))
-    folder_of_books = books_folder(str(store), None)
-    name = name_of(provider.quota.key, provider.address)
-    book = FileBook(folder_of_books, name, key=provider.quota.key, address=provider.address)
-    limits = {"max_calls": CAP} if "--max-calls" in words else {"budget_micro_yuan": round(CAP * YUAN * 1e6)}
-    holder = Purse(provider.price, book=book, **limits)
-    await holder.open()
-    desk.emulator.ledger.clear()
+    desk: object
+    kind: str
+    cap: int
+    moments: list
+    store: str
+    chance: random.Random
+    kills: int = 0
+    late_kills: int = 0
+    in_flight: int = 0
 
-    def start(number):
-        return desk.start(*words, store=store, out=folder / f"out{seed}-{number}.parquet", concurrency=3)
+    async def run(self):
+        """Kill processes at random numbers of calls, some of them shortly before the cap.
 
-    running = {number: start(number) for number in range(PROCESSES)}
-    kills = 0
-    deadline = time.monotonic() + 60
-    while running:
-        await asyncio.sleep(chance.uniform(0.02, 0.15))
-        assert time.monotonic() < deadline, "the processes do not end"
-        for number in [number for number, each in running.items() if not each.is_running()]:
-            process = running.pop(number)
-            assert process.wait() in (0, 4), process.stderr
-        if running and kills < 6 and 0 < desk.emulator.ledger.calls < CAP:
-            number = chance.choice(list(running))
-            kills += running[number].kill() == -9
-            running[number] = start(number)
-    await holder.close()
-    return desk.emulator.ledger.calls, kills, store
+        A further run keeps the allotment open, so that a process that was killed before it joined continues it, too.
+        """
+        holder = await self._holder()
+        running = [self._start() for _ in range(PROCESSES)]
+        deadline = time.monotonic() + 60
+        while running:
+            assert time.monotonic() < deadline, "the processes do not end"
+            await asyncio.sleep(0.002)
+            if self.moments and self.desk.emulator.ledger.calls >= self.moments[0]:
+                self.moments.pop(0)
+                await asyncio.sleep(self.chance.uniform(0, 0.01))
+                self._kill(running)
+            for process in [process for process in running if not process.is_running()]:
+                assert process.wait() == 4, process.stderr
+                running.remove(process)
+        await holder.close()
+
+    def _kill(self, running):
+        number = self.chance.randrange(len(running))
+        calls, answered = self.desk.emulator.ledger.calls, self.desk.emulator.ledger.answered_by_image
+        in_flight = calls - sum(list(answered.values()))
+        if running[number].kill() == -9:
+            self.kills += 1
+            self.late_kills += calls >= self.cap - LATE
+            self.in_flight += in_flight > 0
+            running[number] = self._start()
+
+    def _start(self):
+        cap = self.cap if self.kind == "--max-calls" else self.cap * YUAN
+        out = f"{self.store}-{self.chance.getrandbits(32):x}.parquet"
+        return self.desk.start(self.kind, cap, store=self.store, out=out, concurrency=self.chance.randint(2, 12))
+
+    async def _holder(self):
+        provider = get("viapi/TaggingImage", endpoint=self.desk.emulator.url, credentials=Keys("emulator", "emulator"))
+        name = name_of(provider.quota.key, provider.address)
+        book = FileBook(books_folder(self.store, None), name, key=provider.quota.key, address=provider.address)
+        micro_yuan = round(self.cap * YUAN * 1e6)
+        limit = {"max_calls": self.cap} if self.kind == "--max-calls" else {"budget_micro_yuan": micro_yuan}
+        holder = Purse(provider.price, book=book, **limit)
+        await holder.open()
+        return holder
 
 
-async def trials(desk, folder, count, figure, *words):
-    """Run them; no call above the cap in any, and the ledger knows of every call."""
-    desk.write(400)
-    most = least = kills = 0
+def moments(chance, cap, kills):
+    """After how many calls to kill: a third of them shortly before the cap."""
+    late = kills // 3
+    spread = [chance.randrange(1, cap) for _ in range(kills - late)]
+    return sorted(spread + [chance.randrange(cap - LATE, cap) for _ in range(late)])
+
+
+async def trials(desk, folder, figure, kind, *, count, cap, kills):
+    """Run them; no call above the cap in any, none of the cap left, and the ledger knows of every call."""
+    desk.write(cap + cap // 2)
+    done, sent = [], []
+    began = time.monotonic()
     for seed in range(count):
-        calls, killed, store = await trial(desk, seed, folder, *words)
-        assert calls <= CAP, f"trial {seed}: {calls} calls"
-        (row,) = ledger(str(store))
-        sent = row["yes"] + row["no"] + row["unknown"]
-        assert calls <= sent <= CAP, f"trial {seed}: {calls} calls, {row}"
-        assert desk.emulator.ledger.billed <= row["yes"] + row["unknown"]
-        most, least, kills = max(most, calls), min(least or calls, calls), kills + killed
+        desk.emulator.ledger.clear()
+        chance = random.Random(seed)
+        trial = Trial(desk, kind, cap, moments(chance, cap, kills), str(folder / f"store{seed}"), chance)
+        await trial.run()
+        calls, billed = desk.emulator.ledger.calls, desk.emulator.ledger.billed
+        assert calls <= cap, f"trial {seed}: {calls} calls"
+        (row,) = ledger(trial.store)
+        assert row["yes"] + row["no"] + row["unknown"] == cap, f"trial {seed}: {calls} calls, {row}"
+        assert billed <= row["yes"] + row["unknown"]
+        sent.append(calls)
+        done.append(trial)
+    all_kills = sum(trial.kills for trial in done)
     figure(
-        f"{words[0][2:]} {CAP}, {PROCESSES} processes, kill -9",
-        f"{count} trials, {kills} kills in between",
-        f"0 calls above ({least} to {most} sent)",
+        f"cap of {cap:,} calls{' as a budget' if kind == '--budget' else ''}, {PROCESSES} processes, kill -9",
+        f"{count} trials, {all_kills} kills",
+        f"0 calls above {cap:,} ({min(sent):,} to {max(sent):,} sent); {sum(trial.late_kills for trial in done)} kills "
+        f"in the last {LATE} calls; {time.monotonic() - began:.0f} s",
     )
+    assert sum(trial.in_flight for trial in done) > all_kills / 2, "the kills came while nothing was in flight"
 
 
-@pytest.mark.parametrize("words", [("--max-calls", CAP), ("--budget", CAP * YUAN)], ids=["calls", "budget"])
-async def test_no_call_above_the_cap(desk, tmp_path, figure, words):
+@BOTH
+async def test_no_call_above_the_cap(desk, tmp_path, figure, kind):
     """Four processes in one store, killed at random moments."""
-    await trials(desk, tmp_path, 1, figure, *words)
+    await trials(desk, tmp_path, figure, kind, count=1, cap=200, kills=4)
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("words", [("--max-calls", CAP), ("--budget", CAP * YUAN)], ids=["calls", "budget"])
-async def test_no_call_above_the_cap_in_many_trials(desk, tmp_path, figure, words):
-    """The same, often."""
-    await trials(desk, tmp_path, 50, figure, *words)
+@pytest.mark.timeout(7200)
+@BOTH
+async def test_no_call_above_the_cap_in_many_trials(desk, tmp_path, request, figure, kind):
+    """The same with a larger cap, as often as `--trials` says."""
+    count = request.config.getoption("--trials") or 50
+    await trials(desk, tmp_path, figure, kind, count=count, cap=CAP, kills=8)
 
 
 @pytest.mark.emulator(is_synthetic=True, latency=0.01, faults=("throttle=0.1", "reset-after=0.1"))
 async def test_a_budget_is_kept_when_answers_get_lost(desk, tmp_path, figure):
     """Throttled calls give back, lost answers count as paid: what the cloud bills is never above the budget."""
     desk.write(400)
-    process = desk.start("--budget", CAP * YUAN, concurrency=8)
+    process = desk.start("--budget", 60 * YUAN, concurrency=8)
     assert process.wait() == 4
     (row,) = ledger(str(desk.store))
     billed = desk.emulator.ledger.billed
-    assert billed == row["yes"] + row["unknown"] == CAP
+    assert billed == row["yes"] + row["unknown"] == 60
     assert row["no"] > 0
-    assert row["yuan"] == pytest.approx(CAP * YUAN)
-    figure("budget, 10 % throttled, 10 % lost", "1 run", f"{billed} billed of {CAP}, {row['unknown']} unknown")
+    assert row["yuan"] == pytest.approx(60 * YUAN)
+    figure("budget, 10 % throttled, 10 % lost", "1 run", f"{billed} billed of 60, {row['unknown']} unknown")
