@@ -74,6 +74,15 @@ def is_there(filesystem: Any, path: str) -> bool:
     return True
 
 
+def not_utf8(file: str, line: int, error: UnicodeDecodeError) -> ConfigError:
+    """What to say about a text file in another encoding; the error is that of decoding the line."""
+    found = f"byte {error.start + 1} of line {line} of {file!r} is 0x{error.object[error.start]:02X}"
+    return ConfigError(
+        f"{found}, which is not UTF-8; save the file as UTF-8, or convert it from what it was saved in, for example "
+        "with: iconv -f GB18030 -t UTF-8 OLD > NEW"
+    )
+
+
 @contextlib.contextmanager
 def reading(file: str) -> Iterator[None]:
     """Say as the caller's mistake, with the file's name, what the disk or the format's reader says."""

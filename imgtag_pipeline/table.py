@@ -81,6 +81,11 @@ class Source:
         return replace(self, read=read, rows=None if self.rows is None else min(self.rows, rows))
 
 
+def plain_text(value: Any) -> str:
+    """A value as text that Arrow and every file can hold: a lone surrogate becomes a backslash and its number."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def no_column(name: str, names: Sequence[str]) -> str:
     """What to say about a name that no column has: the closest one, and all there are."""
     close = difflib.get_close_matches(name.lower(), [known.lower() for known in names], n=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 
-from imgtag_pipeline.files import open_stream, reading
+from imgtag_pipeline.files import not_utf8, open_stream, reading
 from imgtag_pipeline.table import Source
 
 # The longest row that can be read: a data: URL of a few megabytes still fits.
@@ -34,7 +35,7 @@ def csv_source(filesystem: Any, files: Sequence[str], delimiter: str) -> Source:
 def _header(filesystem: Any, file: str, delimiter: str) -> list[str]:
     from pyarrow import csv
 
-    with reading(file), open_stream(filesystem, file) as stream:
+    with reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
         parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         first = csv.ReadOptions(block_size=_BLOCK_BYTES)
         with csv.open_csv(stream, read_options=first, parse_options=parse) as reader:
@@ -47,7 +48,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     from pyarrow import csv
 
-    with reading(file), open_stream(filesystem, file) as stream:
+    with reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
         reader = csv.open_csv(
             stream,
             read_options=csv.ReadOptions(block_size=_BLOCK_BYTES),
@@ -66,3 +67,33 @@ def _batches(
         )
         with reader:
             yield from reader
+
+
+@contextlib.contextmanager
+def _as_utf8(filesystem: Any, file: str) -> Iterator[None]:
+    """When the reader fails, look whether the file is in another encoding, and where."""
+    try:
+        yield
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        with open_stream(filesystem, file) as stream:
+            _refuse_other_encodings(file, stream)
+        raise
+
+
+def _refuse_other_encodings(file: str, stream: Any) -> None:
+    line, rest = 1, b""
+    while piece := stream.read(_BLOCK_BYTES):
+        head, newline, tail = (rest + piece).rpartition(b"\n")
+        _decode(file, line, head + newline)
+        line, rest = line + head.count(b"\n") + len(newline), tail
+    _decode(file, line, rest)
+
+
+def _decode(file: str, first: int, block: bytes) -> None:
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = first + block.count(b"\n", 0, error.start)
+        begin = block.rfind(b"\n", 0, error.start) + 1
+        text = block[begin:].partition(b"\n")[0]
+        raise not_utf8(file, line, UnicodeDecodeError("utf-8", text, error.start - begin, len(text), "")) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -10,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import open_stream, reading
-from imgtag_pipeline.table import Source
+from imgtag_pipeline.files import not_utf8, open_stream, reading
+from imgtag_pipeline.table import Source, plain_text
 
 _BLOCK_BYTES: Final = 4 << 20
 _EXACT: Final = 2.0**53
+_MOST_LEVELS: Final = 200
+_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 # Stands for a field that is of several types: it is read as text.
 _MIXED: Final = "mixed"
 
@@ -27,6 +31,7 @@ def json_source(filesystem: Any, files: Sequence[str]) -> Source:
     rows = 0
     for file in files:
         for line, block in _blocks(filesystem, file):
+            _refuse_deep_lines(file, line, block)
             count, found = _learned(file, line, block)
             rows += count
             for name, kind in found.items():
@@ -78,6 +83,7 @@ def _parsed(block: bytes, schema: pa.Schema | None) -> pa.Table | None:
     try:
         table = arrow_json.read_json(pa.BufferReader(block), read_options=whole, parse_options=options)
         table.validate(full=True)
+        _ = table.column_names  # raises where a name is no UTF-8
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
         return None
     return table
@@ -140,15 +146,38 @@ def _objects(file: str, line: int, block: bytes) -> list[dict[str, Any]]:
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
+            row = json.loads(text.decode("utf-8", "surrogatepass"))
             reason = "is no JSON object"
+        except UnicodeDecodeError as error:
+            raise not_utf8(file, number, error) from None
         except ValueError as error:
             row, reason = None, f"is no JSON ({error})"
         if not isinstance(row, dict):
             reason = "begins a JSON array" if number == 1 and text.lstrip().startswith(b"[") else reason
             raise ConfigError(f"line {number} of {file!r} {reason}; give one JSON object per line")
+        for name in row:
+            if plain_text(name) != name:
+                raise ConfigError(f"line {number} of {file!r} names a field {name!r}, which is no text; rename it")
         rows.append(row)
     return rows
+
+
+def _refuse_deep_lines(file: str, first: int, block: bytes) -> None:
+    """Arrow's reader takes a level of its stack for each level of nesting, and ends the process when there is none."""
+    for number, line in enumerate(block.split(b"\n"), first):
+        if len(line) <= _MOST_LEVELS or line.count(b"[") + line.count(b"{") <= _MOST_LEVELS:
+            continue
+        if _is_deep(_TEXT.sub(b"", line).translate(None, _NO_BRACKETS)):
+            raise ConfigError(f"line {number} of {file!r} is nested deeper than {_MOST_LEVELS} levels; flatten it")
+
+
+def _is_deep(brackets: bytes) -> bool:
+    for _ in range(_MOST_LEVELS):
+        outer = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if outer == brackets:  # nothing is left, or what is left is no JSON
+            return len(outer) > _MOST_LEVELS
+        brackets = outer
+    return brackets != b""
 
 
 def _decoded(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -159,5 +188,5 @@ def _decoded(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
         values = [v if isinstance(v, str) or v is None else json.dumps(v, ensure_ascii=False) for v in values]
-        values = [None if v is None else v.encode("utf-8", "replace").decode() for v in values]
+        values = [None if v is None else plain_text(v) for v in values]
     return pa.array(values, kind)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.source.text import text_array, text_values
-from imgtag_pipeline.table import BATCH_ROWS, ROW, Reading, Source, no_column
+from imgtag_pipeline.table import BATCH_ROWS, ROW, Reading, Source, no_column, plain_text
 
 __all__ = ["Source", "open_source", "url_column"]
 
@@ -91,6 +91,9 @@ def _stream(table: Any, kind: str) -> Source:
 
 def _pandas(frame: pd.DataFrame) -> Source:
     names = tuple(str(label) for label in frame.columns)
+    for name in names:
+        if plain_text(name) != name:  # pandas itself could not put such a column beside ours
+            raise ConfigError(f"the column name {name!r} is no text that a table can hold; rename the column")
 
     def column(name: str, start: int) -> pa.StringArray:
         return text_values(frame.iloc[start : start + BATCH_ROWS, names.index(name)])

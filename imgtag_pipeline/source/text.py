@@ -10,11 +10,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgtag_pipeline.table import plain_text
+
 _EXACT: Final = 2.0**53
 
 
 def text_array(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
-    """An Arrow column as strings; null and NaN are null, whole floats have no `.0`, bytes are read as UTF-8."""
+    """An Arrow column as strings; null and NaN are null, whole floats have no `.0`, bytes are read as UTF-8.
+
+    What is no UTF-8 becomes a backslash and its number, so that two keys that differ stay different.
+    """
     if isinstance(array, pa.ChunkedArray):
         chunks = [text_array(chunk) for chunk in array.chunks]
         return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
@@ -43,8 +48,8 @@ def _text(value: Any) -> str | None:
     if isinstance(value, float | np.floating):
         return None if value != value else str(int(value)) if value.is_integer() else str(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("utf-8", "replace")
-    return str(value).encode("utf-8", "replace").decode("utf-8")
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return plain_text(value)
 
 
 def _floats(array: pa.Array) -> pa.StringArray:

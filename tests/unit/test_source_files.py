@@ -57,6 +57,7 @@ CSV_ROWS = [
             .encode(),
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_csv_is_text_exactly_as_written(tmp_path, name, data):
     """Leading zeros, commas and line breaks inside quotes stay; an empty field is null, a quoted one is blank."""
@@ -168,20 +169,41 @@ BAD = [
     ("in.jsonl", b"", "is empty"),
     ("in.parquet", b"", "cannot be read"),
     ("in.parquet", b"PAR1 and then nothing", "cannot be read"),
-    ("in.csv", "url,name\na.jpg,\u4e2d\n".encode("utf-16"), "cannot be read"),
+    ("in.csv", "url,name\na.jpg,\u4e2d\n".encode("utf-16"), "byte 1 of line 1 of .* is 0xFF.* save the file as UTF-8"),
+    ("in.csv", "url,\u540d\na.jpg,\u4e2d\n".encode("gb18030"), "byte 5 of line 1 of .* is 0xC3.* iconv -f GB18030"),
+    ("in.csv", b"url,name\na.jpg,1\nb.jpg,caf\xe9\nc.jpg,2\n", "byte 10 of line 3 of .* is 0xE9.* UTF-8"),
+    ("in.csv", b'url,name\n"a\nb",1\n"c\nd\xe9",2\n', "byte 2 of line 5 of .* is 0xE9"),
+    ("in.csv", b"url,name\na.jpg,\xe2\x82", "byte 7 of line 2 of .* is 0xE2"),
+    ("in.csv", b"url,name\n" + b"a.jpg,1\n" * 1_200_000 + b"b.jpg,\xff\n", "byte 7 of line 1200002 of .* is 0xFF"),
+    ("in.csv", b"url\nx\xed\xa0\x80.jpg\n", "byte 2 of line 2 of .* is 0xED"),
+    ("in.tsv", b"url\tname\na.jpg\t\xe9\n", "byte 7 of line 2 of .* is 0xE9"),
+    ("in.csv.gz", gzip.compress(b"url,name\na.jpg,\xe9\n"), "byte 7 of line 2 of .* is 0xE9"),
     ("in.csv", b"url,name\na.jpg\n", "cannot be read .*Expected 2 columns"),
     ("in.csv.gz", b"not gzip", "cannot be read"),
     ("in.jsonl", b'{"url":"a"}\n{"url":\n', "line 2 of .* is no JSON"),
     ("in.jsonl", b'["a"]\n', "line 1 of .* JSON array"),
     ("in.json", b'[{"url":"a"},\n{"url":"b"}]', "line 1 of .* JSON array"),
     ("in.jsonl", b'{"url":"a"}\n"b"\n', "line 2 of .* no JSON object"),
-    ("in.jsonl", b'{"url":"\xff"}\n', "line 1 of .* no JSON"),
+    ("in.jsonl", b'{"url":"a"}\n{"url":"\xff"}\n', "byte 9 of line 2 of .* is 0xFF.* save the file as UTF-8"),
+    ("in.jsonl", '{"url":"a"}\n'.encode("utf-16"), "byte 1 of line 1 of .* is 0xFF"),
+    ("in.jsonl", b'{"url":"a"}\n{"url":"b","\\ud800":1}\n', "line 2 of .* names a field .*ud800.* rename it"),
+    ("in.jsonl", b'{"url":"a","x\xed\xa0\x80":1}\n', "line 1 of .* names a field .*ud800.* rename it"),
+    (
+        "in.jsonl",
+        b'{"url":"a"}\n{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        "line 2 of .* nested deeper than 200",
+    ),
+    ("in.jsonl", b'{"x":' * 100_000 + b"1" + b"}" * 100_000, "line 1 of .* nested deeper than 200"),
+    ("in.jsonl", b'{"x":[' + b'["]",' * 300 + b"1" + b"]" * 301 + b"}", "line 1 of .* nested deeper than 200"),
+    ("in.jsonl", b'{"x":' + b"[" * 300, "line 1 of .* nested deeper than 200"),
     ("nope://in.csv", None, "cannot be opened"),
     ("", None, "empty"),
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "reason"), BAD)
+@pytest.mark.parametrize(
+    ("name", "data", "reason"), BAD, ids=[f"{number} {name}" for number, (name, *_) in enumerate(BAD)]
+)
 def test_unreadable_input_is_said_before_anything_happens(tmp_path, name, data, reason):
     """Missing, empty, torn or foreign files are one sentence about that file."""
     if data is not None:
