@@ -99,7 +99,10 @@ def said(value: Any) -> str | None:
         found = text(value) or ""
     except Malformed:
         return None
-    line = " ".join("".join(char if char.isprintable() else " " for char in found[:2000]).split())
+    found = found[:2000]
+    if not found.isprintable():
+        found = "".join(char if char.isprintable() else " " for char in found)
+    line = " ".join(found.split())
     return (line if len(line) <= 300 else line[:299] + "…") or None
 
 

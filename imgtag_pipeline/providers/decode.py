@@ -162,6 +162,8 @@ def text(value: Any) -> str | None:
 
 def number(value: Any) -> float | None:
     """A number, also when written as text; None for what is none: a boolean, NaN, infinity, a word."""
+    if value is None:
+        return None
     if isinstance(value, str):
         value = value.strip()
         if not _NUMBER.fullmatch(value):
@@ -269,21 +271,21 @@ def tag(item: Any, columns: Columns, shared: Row | None = None) -> Tag:
     name = text(pick(fields, columns.name))
     if name is None:
         raise Malformed(f"an item has no {' or '.join(columns.name)}")
-    raw = pick(fields, columns.confidence)
+    raw = number(pick(fields, columns.confidence))
     level = whole(pick(fields, columns.level))
     extra = {name: plain(value) for name, value in fields.items() if name not in columns.known}
     return Tag(
         name,
         columns.kind,
         confidence=confidence(raw, columns.scale),
-        confidence_raw=number(raw),
+        confidence_raw=raw,
         level=level if level is not None and 0 <= level < 1000 else None,
         parent=text(pick(fields, columns.parent)),
         tag_id=text(pick(fields, columns.tag_id)),
         language=text(pick(fields, columns.language)) or columns.spoken,
         box=box([fields.get(name) for name in columns.box]) if columns.box else None,
         measure=number(pick(fields, columns.measure)),
-        extra={**(shared or {}), **extra},
+        extra={**shared, **extra} if shared else extra,
     )
 
 

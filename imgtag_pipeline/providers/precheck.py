@@ -114,6 +114,8 @@ def is_private(host: str) -> bool:
     """Whether the host, as written, is this machine or an address that is not public. No name is looked up."""
     if host.lower().rstrip(".") == "localhost" or host.lower().endswith((".localhost", ".local", ".internal")):
         return True
+    if not host[-1:].isdigit() and ":" not in host:
+        return False  # a name, which is not looked up
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:

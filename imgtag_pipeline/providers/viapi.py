@@ -10,7 +10,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from imgtag_pipeline.errors import ConfigError, PermanentError, TransientError
 from imgtag_pipeline.model import (
@@ -41,6 +41,7 @@ from imgtag_pipeline.providers.account import account_of
 from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
 from imgtag_pipeline.providers.viapi_actions import ACTIONS, DOCS, Action
 from imgtag_pipeline.providers.viapi_reading import answer_of
+from imgtag_pipeline.signing.escaping import escape
 from imgtag_pipeline.urls import ascii_url, unsigned_url
 
 VERSION: Final = "2019-09-30"
@@ -262,7 +263,7 @@ class Viapi:
     def action_call(self, parameters: Mapping[str, str], wait: float = 0.0) -> Call:
         """The call of this action: parameters in a form body, so that long URLs fit."""
         query = (("Action", self.action), ("Version", VERSION), ("Format", "JSON"))
-        body = urlencode(parameters).encode()
+        body = "&".join(f"{name}={escape(value)}" for name, value in parameters.items()).encode()
         return Call(self.action, Request("POST", f"{self._endpoint}/", query, (FORM,), body), self.quota, wait=wait)
 
     def poll_call(self, job_id: str, wait: float) -> Call:
