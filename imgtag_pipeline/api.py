@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Unpack
 
 import pyarrow as pa
@@ -75,18 +75,22 @@ def enrich(
     col: str | None = None,
     overwrite: bool = False,
     limit: int | None = None,
+    max_failed: int | None = None,
     **words: Unpack[OptionWords],
 ) -> RunReport:
     """Files in, files out, larger than memory; gives back the report.
 
     `source`: Parquet, CSV or JSON lines; one file, a glob or a dataset folder, local or any fsspec URL. `out`: a file
     whose suffix says the format, or a folder for a Parquet dataset; written whole or not at all, never over something
-    that exists unless `overwrite`. `limit`: only the first so many rows. The other words are the options below.
+    that exists unless `overwrite`. `limit`: only the first so many rows. `max_failed`: with more failed images than
+    this the report's `exit_code` is 1 (nothing is raised, OUT is written). The other words are the options below.
 
     Raises what `label` raises; after any of these nothing stands at `out`, and a re-run with the same checkpoint
     continues.
     """
     options = Options.of(words)
+    if max_failed is not None and max_failed < 0:
+        raise ConfigError(f"max_failed is {max_failed}; give a number of images from 0 up")
     source, out = os.fspath(source), os.fspath(out)
     files = open_files(source, storage_options=options.storage_options)
     if limit is not None:
@@ -102,7 +106,7 @@ def enrich(
         error = pipeline.error()
         if error is not None and not isinstance(error, RowsFailed):
             raise error
-        report = _report(pipeline)
+        report = _judged(_report(pipeline), max_failed)
         sink.finish(schema or pipeline.schema, report.to_dict())
     if error is not None:
         raise error
@@ -131,28 +135,37 @@ def provider_rows() -> list[dict[str, Any]]:
     ]
 
 
+def may_cost(provider: Provider, yuan: float | None = None) -> bool:
+    """Whether a call may cost something: by the caller's price, else by the provider's; an unknown one may."""
+    if yuan is not None or provider.price is None:
+        return yuan != 0
+    return any(each for _, each in provider.price.tiers)
+
+
 def status(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """What a tag store holds, one entry per identity, as plain data; `ConfigError` where there is none."""
-    held = checkpoint.describe(store, storage_options=storage_options)
-    if not held:
-        raise _no_store(store)
-    return [asdict(summary) for summary in held]
+    check_store(store, storage_options=storage_options)
+    return [asdict(summary) for summary in checkpoint.describe(store, storage_options=storage_options)]
 
 
 def compact(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Merge the small parts of a tag store; what was merged, one entry per identity; `ConfigError` without a store."""
+    check_store(store, storage_options=storage_options)
     merged = checkpoint.compact(store, storage_options=storage_options, clock=SystemClock())
-    if not merged and not checkpoint.describe(store, storage_options=storage_options):
-        raise _no_store(store)
     return [asdict(each) for each in merged]
 
 
-def _no_store(store: str) -> ConfigError:
-    return ConfigError(f"there is no tag store at {store!r}; give the folder or URL that a run had as its checkpoint")
+def check_store(store: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
+    """`ConfigError` where no run has had its checkpoint."""
+    if not checkpoint.is_store(store, storage_options=storage_options):
+        raise ConfigError(
+            f"there is no tag store at {store!r}; give the folder or URL that a run had as its checkpoint"
+        )
 
 
 def ledger(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """The paid calls of a tag store's runs by account, action and month of China: billed yes, no, unknown, and yuan."""
+    check_store(store, storage_options=storage_options)
     return [ledgers.plain(row) for row in money.read_ledger(store, storage_options)]
 
 
@@ -190,6 +203,11 @@ def _lazily(pipeline: Pipeline) -> Iterator[pa.RecordBatch]:
     error = pipeline.error()
     if error is not None:
         raise error
+
+
+def _judged(report: RunReport, max_failed: int | None) -> RunReport:
+    is_too_many = max_failed is not None and report.failed_images > max_failed
+    return replace(report, exit_code=RowsFailed.exit_code) if is_too_many else report
 
 
 def _report(pipeline: Pipeline) -> RunReport:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from imgtag_pipeline import accessor, api
 from imgtag_pipeline.emulator import EmulatorOptions, credentials, run_in_thread
 from imgtag_pipeline.providers import Keys, Viapi
+from imgtag_pipeline.report import rows_in_words
 from imgtag_pipeline.samples import write_samples
 
 Say = Callable[[str], None]
@@ -120,7 +121,7 @@ def _environment() -> Mapping[str, str]:
 def _say_report(say: Say, report: Mapping[str, Any]) -> None:
     failed = ", ".join(f"{count} {code}" for code, count in report["failed"].items())
     rows = [
-        ("rows", f"{report['rows']} ({report['images']} distinct images, {report['skipped']} row without one)"),
+        ("rows", rows_in_words(report["rows"], report["images"], report["skipped"])),
         ("already known", f"{report['known']}, from before the crash; not asked again"),
         ("calls", f"{report['calls']} in {report['elapsed']:.1f} s"),
         ("tags for", f"{report['ok']} images"),

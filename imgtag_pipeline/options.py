@@ -71,8 +71,7 @@ class Options:
     progress: show a bar on standard error. Default None: when a person looks.
     storage_options: for fsspec: where images, inputs, outputs and checkpoint need them.
     redis_url: share quota and caps with other hosts.
-    allow_private: read images also from addresses that are not public, and by schemes in which the reference names
-        the host (ftp, sftp, smb, ...). Default: such an image is a failed row. Your endpoints and stores are not meant.
+    allow_private: read images also from addresses that are not public, and by schemes that name a host (ftp, smb).
     policy: `RetryPolicy`, how long and how often one image is tried.
     breaker: `BreakerLimits`, when a run that only fails stops by itself.
     grace: seconds that calls in flight get after an interrupt.
@@ -144,7 +143,8 @@ class Options:
             object.__setattr__(self, "checkpoint", os.fspath(self.checkpoint))
         if self.key is not None:
             object.__setattr__(self, "key", str(self.key))
-        object.__setattr__(self, "keep", (self.keep,) if isinstance(self.keep, str) else tuple(self.keep))
+        is_one = isinstance(self.keep, str) or not isinstance(self.keep, Iterable)
+        object.__setattr__(self, "keep", (self.keep,) if is_one else tuple(self.keep))
         if self.vocabulary is not None:
             self._check_vocabulary()
 

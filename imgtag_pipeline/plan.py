@@ -13,6 +13,7 @@ from imgtag_pipeline import pricing
 from imgtag_pipeline.batcher import Seen, cut, slices
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Price
+from imgtag_pipeline.report import counted, rows_in_words
 
 PLAN_ROWS = 8192
 
@@ -55,13 +56,13 @@ class Plan:
         pace = "no quota" if self.qps is None else f"{self.qps:g} calls a second"
         rows = [
             ("provider", self.provider),
-            ("rows", f"{self.rows:,} ({self.images:,} distinct images, {self.skipped:,} rows without one)"),
+            ("rows", rows_in_words(self.rows, self.images, self.skipped)),
             ("known", f"{self.known:,} (no call)"),
             ("impossible", f"{self.impossible:,} (no call, a failed row each)"),
-            ("to ask", f"{self.payable:,} images, {self.calls:,} calls"),
+            ("to ask", f"{counted(self.payable, 'image')}, {counted(self.calls, 'call')}"),
             ("cost", money),
             *((("", f"{calls:,} calls at {yuan:g} yuan") for calls, yuan in self.tiers) if len(self.tiers) > 1 else ()),
-            *([("this month", f"{self.billed_before:,} calls before")] if self.billed_before else []),
+            *([("this month", f"{counted(self.billed_before, 'call')} before")] if self.billed_before else []),
             ("time", f"{time} at {pace}" + (f", done {self.finish}" if self.finish else "")),
         ]
         return "\n".join(f"{name:<11} {value}" for name, value in rows)
@@ -154,7 +155,7 @@ def _tiers(price: Price, before: int, calls: int) -> tuple[tuple[int, float], ..
 
 def _duration(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
+        return "1 second" if 0.5 < seconds < 1.5 else f"{seconds:.0f} seconds"
     for size, unit in ((60.0, "minutes"), (3600.0, "hours")):
         if seconds < size * 100:
             return f"{seconds / size:.1f} {unit}"

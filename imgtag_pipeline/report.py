@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -64,23 +64,22 @@ class RunReport:
 
     def __str__(self) -> str:
         """A few aligned lines for a person."""
-        return "\n".join(f"{name:<17} {value}" for name, value in self.lines())
+        return aligned(self.lines())
 
     def lines(self) -> list[tuple[str, str]]:
         """The report as (name, words), only what there is to say."""
-        money = "unknown price" if self.yuan is None else f"{self.yuan:.4f} yuan"
-        rows = f"{self.rows:,} ({self.images:,} distinct images, {self.skipped:,} rows without one)"
-        lines = [("provider", self.provider), ("rows", rows)]
+        lines = [("provider", self.provider), ("rows", rows_in_words(self.rows, self.images, self.skipped))]
         if self.known:
             lines.append(("already known", f"{self.known:,} (asked before, no call)"))
         lines.append(("answers", f"{self.ok:,} with tags, {self.empty:,} without, {self.failed_images:,} failed"))
-        lines += [(f"  {code}", f"{count:,}") for code, count in sorted(self.failed.items())]
+        most = max((len(f"{count:,}") for count in self.failed.values()), default=0)
+        by_count = sorted(self.failed.items(), key=lambda item: (-item[1], item[0]))
+        lines += [("", f"{count:>{most},} {code}") for code, count in by_count]
         if self.unanswered:
-            lines.append(("not asked", f"{self.unanswered:,} (a re-run continues)"))
-        billed = ", ".join(f"{count:,} {word}" for word, count in self.billed.items() if count) or "none"
-        lines.append(("calls", f"{self.calls:,} ({self.retries:,} retries); billed: {billed}; {money}"))
-        if self.possibly_billed_count:
-            lines.append(("possibly billed", f"{self.possibly_billed_count:,} images were sent and have no answer"))
+            lines.append(("not asked", f"{self.unanswered:,}"))
+        lines.append(("calls", self._calls()))
+        if count := self.possibly_billed_count:
+            lines.append(("possibly billed", f"{counted(count, 'image')} sent without an answer"))
         pace = f"{self.elapsed:.1f} s"
         if self.quota_used_percent is not None:
             pace += f", {self.quota_used_percent:.0f} % of the quota used"
@@ -91,10 +90,36 @@ class RunReport:
         if dropped:
             lines.append(("journal", f"{dropped:,} damaged bytes dropped while recovering"))
         if self.checkpoint:
-            lines.append(("checkpoint", self.checkpoint))
+            lines.append(("checkpoint", self.checkpoint + (": a re-run continues from here" if self.stopped else "")))
+        elif self.stopped:
+            lines.append(("checkpoint", "none, so a re-run asks, and pays, from the beginning"))
         if self.stopped:
             lines.append(("stopped", self.stopped))
         return lines
+
+    def _calls(self) -> str:
+        if not self.calls:
+            return "none"
+        billed = ", ".join(f"{count:,} {word}" for word, count in self.billed.items() if count) or "none"
+        retries = f" ({'1 retry' if self.retries == 1 else f'{self.retries:,} retries'})" if self.retries else ""
+        money = "unknown price" if self.yuan is None else f"{self.yuan:,.4f} yuan"
+        return f"{self.calls:,}{retries}; billed: {billed}; {money}"
+
+
+def aligned(lines: Iterable[tuple[str, str]]) -> str:
+    """The lines as two columns."""
+    return "\n".join(f"{name:<17} {value}" for name, value in lines)
+
+
+def counted(count: int, noun: str) -> str:
+    """The number with its noun: "1 image", "1,200 images"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def rows_in_words(rows: int, images: int, skipped: int) -> str:
+    """How many rows, and how many images they are: "16 (14 distinct images, 1 row without one)"."""
+    without = f", {counted(skipped, 'row')} without one" if skipped else ""
+    return f"{rows:,} ({counted(images, 'distinct image')}{without})"
 
 
 @dataclass(slots=True)

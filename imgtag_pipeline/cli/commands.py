@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,8 @@ import typer
 
 from imgtag_pipeline import api, providers
 from imgtag_pipeline.cli import shown
-from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, RunStopped
+from imgtag_pipeline.cli.ending import INTERRUPTED, end_run, print_json, spoken
+from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.options import OptionWords
 from imgtag_pipeline.providers.contract import Provider
 
@@ -34,30 +34,12 @@ P = ParamSpec("P")
 
 def _command(name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Register a command whose errors become one sentence on standard error and an exit code."""
-
-    def register(function: Callable[P, None]) -> Callable[P, None]:
-        @functools.wraps(function)
-        def spoken(*args: P.args, **kwargs: P.kwargs) -> None:
-            try:
-                function(*args, **kwargs)
-            except (ImgtagError, KeyboardInterrupt) as error:
-                raise typer.Exit(_say(error)) from None
-
-        app.command(name)(spoken)
-        return spoken
-
-    return register
-
-
-def _say(error: BaseException) -> int:
-    if isinstance(error, RunStopped | FatalError) and error.report is not None:
-        typer.echo(str(error.report), err=True)
-    typer.echo(f"imgtag: {str(error) or 'interrupted; every answer that had arrived is kept'}", err=True)
-    return error.exit_code if isinstance(error, ImgtagError) else 130
+    return lambda function: app.command(name)(spoken(function))
 
 
 In = Annotated[
-    str, typer.Argument(metavar="IN", help="Parquet, CSV or JSON lines: a file, a glob or a folder, any fsspec URL")
+    str,
+    typer.Argument(metavar="IN", help="Parquet, CSV or JSON lines: a file, a quoted glob or a folder, any fsspec URL"),
 ]
 Col = Annotated[str | None, typer.Option("--col", help="column of image references [default: url]")]
 ProviderName = Annotated[str, typer.Option("--provider", help="who tags; see `imgtag providers`")]
@@ -114,8 +96,11 @@ def label(
     quiet: Annotated[bool, typer.Option("--quiet", help="no bar and no report")] = False,
 ) -> None:
     """Tag the images of IN and write the table to OUT."""
+    who = _provider(provider, endpoint, region, option)
+    if checkpoint is None and not quiet and api.may_cost(who, price):
+        typer.echo("imgtag: no --checkpoint, so if this run is stopped its answers are paid for again", err=True)
     words: dict[str, Any] = {
-        "provider": _provider(provider, endpoint, region, option),
+        "provider": who,
         "checkpoint": checkpoint,
         "shape": shape,
         "qps": qps,
@@ -133,13 +118,8 @@ def label(
         "allow_private": allow_private,
         "progress": False if quiet else None,
     }
-    report = api.enrich(source, out, col=col, overwrite=overwrite, limit=limit, **_typed(words))
-    if as_json:
-        _print_json(report.to_dict())
-    elif not quiet:
-        typer.echo(f"{report}\n{'written to':<17} {out}")
-    if report.failed_images > max_failed:
-        raise typer.Exit(1)
+    report = api.enrich(source, out, col=col, overwrite=overwrite, limit=limit, max_failed=max_failed, **_typed(words))
+    end_run(report, out, max_failed=max_failed, as_json=as_json, is_quiet=quiet)
 
 
 def _retry() -> Callable[..., None]:
@@ -151,6 +131,7 @@ def _retry() -> Callable[..., None]:
 
     @functools.wraps(label)
     def retry(**words: Any) -> None:
+        api.check_store(words["checkpoint"])
         label(**words, retry_failed=True)
 
     retry.__doc__ = "Ask again about the images of IN that failed for good, and write the whole table to OUT."
@@ -159,7 +140,7 @@ def _retry() -> Callable[..., None]:
     return retry
 
 
-app.command("retry")(_retry())
+app.command("retry")(spoken(_retry()))
 
 
 @_command()
@@ -188,7 +169,7 @@ def plan(
     }
     made = api.plan(source, col=col, **_typed(words))
     if as_json:
-        _print_json(made.to_dict())
+        print_json(made.to_dict())
     else:
         typer.echo(str(made))
 
@@ -291,17 +272,13 @@ def _tell(
     rows: Sequence[dict[str, Any]], lines: Callable[[Sequence[dict[str, Any]]], Iterator[str]], as_json: bool
 ) -> None:
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         typer.echo("\n".join(lines(rows)))
 
 
 def _typed(words: dict[str, Any]) -> OptionWords:
     return cast(OptionWords, words)
-
-
-def _print_json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, default=str) + "\n")
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
@@ -314,5 +291,5 @@ def main() -> NoReturn:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     sys.exit(0)

@@ -72,7 +72,8 @@ def names(folder):
 
 def test_a_run_that_is_done(run, cloud, table, work):
     """Exit code 0; the report for a person on standard output, and OUT is there."""
-    done = run("label", table, "--out", "out.parquet", *signed(cloud), env=environment(cloud))
+    words = ["label", table, "--out", "out.parquet", "--checkpoint", "tags", *signed(cloud)]
+    done = run(*words, env=environment(cloud))
     assert done.exit_code == 0
     assert "8 with tags, 0 without, 0 failed" in done.stdout
     assert "out.parquet" in done.stdout
@@ -101,6 +102,16 @@ def test_json_prints_the_report_and_nothing_else(run, cloud, table, work):
     assert json.loads(pq.read_metadata("out.parquet").metadata[b"imgtag"]) == report
 
 
+def test_a_paid_run_without_a_store_is_told(run, cloud, table):
+    """What it may lose is said before the first call, on standard error; not where nothing is paid, nor if quiet."""
+    words = ["label", table, *signed(cloud), "--json", "--out"]
+    told = run(*words, "a.parquet", env=environment(cloud))
+    assert told.stderr == "imgtag: no --checkpoint, so if this run is stopped its answers are paid for again\n"
+    for more in (["b.parquet", "--quiet"], ["c.parquet", "--price", "0"], ["d.parquet", "--checkpoint", "tags"]):
+        assert run(*words, *more, env=environment(cloud)).stderr == ""
+    assert run("label", table, "--out", "e.parquet", "--allow-private").stderr == ""
+
+
 def test_the_same_command_again_makes_no_call(run, cloud, table):
     """With a store the second run costs nothing; OUT has to be given anew or overwritten."""
     words = ["label", table, "--checkpoint", "tags", *signed(cloud), "--json", "--out"]
@@ -115,10 +126,24 @@ def test_failed_images_beyond_the_limit(run, table, work):
     frame = pd.read_parquet(table)
     frame.loc[[0, 1], "url"] = ["missing.jpg", "gopher://h/a.jpg"]
     frame.to_parquet("bad.parquet")
-    assert run("label", "bad.parquet", "--out", "a.parquet", "--allow-private").exit_code == 1
+    none = run("label", "bad.parquet", "--out", "a.parquet", "--allow-private")
+    assert none.exit_code == 1
+    assert none.stderr == "imgtag: 2 images failed, more than --max-failed 0; a.parquet is written\n"
     assert run("label", "bad.parquet", "--out", "b.parquet", "--max-failed", "1", "--allow-private").exit_code == 1
     assert run("label", "bad.parquet", "--out", "c.parquet", "--max-failed", "2", "--allow-private").exit_code == 0
     assert names(work) == ["a.parquet", "b.parquet", "bad.parquet", "c.parquet", "in.parquet"]
+
+
+@pytest.mark.parametrize(("most", "code"), [("1", 1), ("2", 0)])
+def test_the_exit_code_is_in_the_report(most, code, run, table):
+    """`--json` and the metadata of OUT say what the shell is told, `--max-failed` included."""
+    frame = pd.read_parquet(table)
+    frame.loc[[0, 1], "url"] = ["missing.jpg", "gopher://h/a.jpg"]
+    frame.to_parquet("bad.parquet")
+    done = run("label", "bad.parquet", "--out", "out.parquet", "--max-failed", most, "--json", "--allow-private")
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["exit_code"]) == (code, code)
+    assert json.loads(pq.read_metadata("out.parquet").metadata[b"imgtag"]) == report
 
 
 MISTAKES = {
@@ -151,6 +176,7 @@ MISTAKES = {
     "unknown output format": (["OUT:out.xlsx"], ["out.xlsx", "parquet"]),
     "existing output": (["OUT:there.parquet"], ["there.parquet", "--overwrite"]),
     "negative limit": (["--limit", "-3"], ["limit", "-3"]),
+    "negative number of failures": (["--max-failed", "-1"], ["max_failed", "-1"]),
     "checkpoint is a file": (["--checkpoint", "there.parquet"], ["there.parquet"]),
 }
 
@@ -212,10 +238,36 @@ def test_a_cap_stops_the_run(cap, run, cloud, table, work):
     stopped = run(*words, *cap, env=environment(cloud))
     assert stopped.exit_code == 4
     assert "used up" in stopped.stderr
+    assert "tags: a re-run continues" in stopped.stderr
     assert cloud.ledger.billed == 3
     assert not (work / "out.parquet").exists()
     assert run(*words, env=environment(cloud)).exit_code == 0
     assert cloud.ledger.billed == PICTURES
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong", "code"),
+    [(["--max-calls", "3"], {}, 4), ([], {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 3)],
+)
+def test_a_stopped_run_tells_its_report_as_json(words, wrong, code, run, cloud, table):
+    """A scheduler reads from standard output what was spent before the stop, with the exit code; people read why."""
+    env = {**environment(cloud), **wrong}
+    stopped = run(
+        "label", table, "--out", "out.parquet", "--json", "--checkpoint", "s", *signed(cloud, *words), env=env
+    )
+    report = json.loads(stopped.stdout)
+    assert (stopped.exit_code, report["exit_code"]) == (code, code)
+    assert report["calls"] == cloud.ledger.calls
+    assert stopped.stderr.startswith("imgtag: ")
+    assert stopped.stderr.count("\n") == 1
+
+
+def test_a_run_that_was_stopped_without_a_store_says_what_is_lost(run, cloud, table):
+    """A re-run starts from the beginning, and nobody is told otherwise."""
+    stopped = run("label", table, "--out", "out.parquet", *signed(cloud, "--max-calls", "3"), env=environment(cloud))
+    assert stopped.exit_code == 4
+    assert "none, so a re-run asks, and pays, from the beginning" in stopped.stderr
+    assert "continues" not in stopped.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -232,7 +284,7 @@ def test_an_interrupted_run(number, cloud, table, work):
         _, said = process.communicate(timeout=20)
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert "kept" in said
+    assert "a re-run continues" in said
     assert not (work / "out.parquet").exists()
     kept = cloud.ledger.billed
     assert 2 <= kept < PICTURES
@@ -278,32 +330,22 @@ def test_status_says_what_a_store_holds(run, cloud, table):
     assert run("compact", "tags").exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["status", "compact"])
-def test_a_store_that_is_not_there(command, run, work):
-    """Exit code 2, one sentence, and no folder made."""
-    done = run(command, "nowhere")
+@pytest.mark.parametrize("command", ["status", "ledger", "compact", "retry"])
+def test_a_store_that_is_not_there(command, run, work, table):
+    """Exit code 2, one sentence, and no folder made; above all nothing is asked, and paid for, anew."""
+    words = [table, "--out", "out.parquet", "--checkpoint"] if command == "retry" else []
+    done = run(command, *words, "nowhere")
     assert done.exit_code == 2
     assert "nowhere" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert names(work) == []
+    assert names(work) == ["in.parquet"]
 
 
 def test_wide_with_a_vocabulary_file(run, table, work):
     """The file's tags are the columns, in its order."""
     (work / "words.txt").write_text("landscape\nunheard of\n\n", encoding="utf-8")
-    done = run(
-        "label",
-        table,
-        "--out",
-        "w.csv",
-        "--shape",
-        "wide",
-        "--vocabulary",
-        "words.txt",
-        "--limit",
-        "2",
-        "--allow-private",
-    )
+    words = ["--shape", "wide", "--vocabulary", "words.txt", "--limit", "2", "--allow-private"]
+    done = run("label", table, "--out", "w.csv", *words)
     assert done.exit_code == 0
     wide = pd.read_csv("w.csv")
     assert list(wide.columns) == ["sku", "url", "tag_landscape", "tag_unheard of", "status", "error_code"]

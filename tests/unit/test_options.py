@@ -76,8 +76,9 @@ def test_the_bounds_are_allowed(words):
 
 
 def test_one_kept_column_may_be_a_name():
-    """`keep="sku"` is `keep=["sku"]`, not three letters."""
+    """`keep="sku"` is `keep=["sku"]`, not three letters; a label that is a number is one, too."""
     assert Options.of({"keep": "sku"}).keep == ("sku",)
+    assert Options.of({"keep": 5}).keep == (5,)
 
 
 def test_a_checkpoint_may_be_a_path():

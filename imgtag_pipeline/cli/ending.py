@@ -1,0 +1,60 @@
+"""How a command ends: data on standard output, one sentence on standard error, and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import typer
+
+from imgtag_pipeline.errors import ImgtagError
+from imgtag_pipeline.report import RunReport, aligned, counted
+
+P = ParamSpec("P")
+INTERRUPTED = 130
+
+
+def spoken(function: Callable[P, None]) -> Callable[P, None]:
+    """The command with its errors as one sentence and an exit code; a stopped run tells its report first."""
+
+    @functools.wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except (ImgtagError, KeyboardInterrupt) as error:
+            _tell_report(error, as_json=bool(kwargs.get("as_json")), is_quiet=bool(kwargs.get("quiet")))
+            typer.echo(f"imgtag: {str(error) or 'interrupted'}", err=True)
+            raise typer.Exit(error.exit_code if isinstance(error, ImgtagError) else INTERRUPTED) from None
+
+    return command
+
+
+def _tell_report(error: BaseException, *, as_json: bool, is_quiet: bool) -> None:
+    report = getattr(error, "report", None)
+    if not isinstance(report, RunReport):
+        return
+    if as_json:
+        print_json(report.to_dict())
+    elif not is_quiet:
+        why_is_said_below = [line for line in report.lines() if line[0] != "stopped"]
+        typer.echo(aligned(why_is_said_below), err=True)
+
+
+def end_run(report: RunReport, out: str, *, max_failed: int, as_json: bool, is_quiet: bool) -> None:
+    """Tell the report of a run that came to its end, and exit with 1 where too many images failed."""
+    if as_json:
+        print_json(report.to_dict())
+    elif not is_quiet:
+        typer.echo(aligned([*report.lines(), ("written to", out)]))
+    if report.exit_code:
+        failed = counted(report.failed_images, "image")
+        typer.echo(f"imgtag: {failed} failed, more than --max-failed {max_failed}; {out} is written", err=True)
+        raise typer.Exit(report.exit_code)
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, default=str) + "\n")
