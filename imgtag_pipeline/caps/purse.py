@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from imgtag_pipeline.caps import state as books
 from imgtag_pipeline.caps.shelf import Book, MemoryBook
@@ -114,9 +114,9 @@ class Purse:
         """What the call came to in micro-yuan; None where the price is unknown. Where it cannot be entered, it stays
         set aside. A cancellation comes at the caller's next wait."""
         cost = 0 if billed == "no" else ticket.most
-        for book, entered in self._entries(ticket):
+        for visit, entered in self._entries(ticket):
             try:
-                cost = await book.visit(lambda state, entered=entered: self._settle(state, entered, billed))  # type: ignore[misc]
+                cost = await visit(lambda state, entered=entered: self._settle(state, entered, billed))
             except ImgtagError as error:
                 log.warning("event=unsettled detail=%s", error)
         self._settled_one()
@@ -124,9 +124,9 @@ class Purse:
 
     async def cancel(self, ticket: Ticket) -> None:
         """The call was not sent after all. A cancellation comes at the caller's next wait."""
-        for book, entered in self._entries(ticket):
+        for visit, entered in self._entries(ticket):
             try:
-                await book.visit(lambda state, entered=entered: books.cancel(state, entered))  # type: ignore[misc]
+                await visit(lambda state, entered=entered: books.cancel(state, entered))
             except ImgtagError as error:
                 log.warning("event=unsettled detail=%s", error)
         self._settled_one()
@@ -212,13 +212,13 @@ class Purse:
         if isinstance(noted, Ticket):
             self._recorded.setdefault(ticket, []).append(noted)
 
-    def _entries(self, ticket: Ticket) -> list[tuple[Book, Ticket]]:
+    def _entries(self, ticket: Ticket) -> list[tuple[Callable[..., Any], Ticket]]:
         """Where the call stands: in the ledger, if that is another book, and in the shared book."""
         noted = self._recorded.get(ticket, [])
-        entries = [(self.record, noted.pop())] if noted and self.record is not None else []
+        entries = [(self.record.visit, noted.pop())] if noted and self.record is not None else []
         if not noted:
             self._recorded.pop(ticket, None)
-        return [*entries, (self.book, ticket)]
+        return [*entries, (self._visit, ticket)]
 
     async def _live(self, every: float) -> None:
         """Show that this run lives also while it makes no calls."""

@@ -81,7 +81,7 @@ def newest(handle: int, where: str) -> Slot | None:
     whole = [body for start in (0, SLOT) if (body := _whole(data, start)) is not None]
     if whole:
         return _decoded(*max(whole), where)
-    if data.strip(b"\0"):
+    if data[:SLOT].strip(b"\0"):  # else the very first write, to the other slot, was torn: nothing had been counted
         raise StoreError(
             f"the book of calls {where} is damaged, so what was spent is not known and caps cannot be kept; "
             "put it back from a copy, or remove it to count from nothing"
