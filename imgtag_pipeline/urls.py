@@ -3,71 +3,78 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
 
-# vendor -> (parameters that, all present, show that the URL is signed that way; parameters that belong to the
-# signature). A trailing "*" is a prefix. Names are compared without case.
-SIGNATURE_PARAMETERS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "oss_v1": (("ossaccesskeyid",), ("ossaccesskeyid", "expires", "signature", "security-token")),
-    "oss_v4": (
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How one vendor signs a URL; names are compared without case."""
+
+    markers: tuple[str, ...]  # all present: the URL is signed this way
+    more: tuple[str, ...] = ()  # parameters that belong to the signature beside the markers
+    value: re.Pattern[str] | None = None  # of the first marker, where its name alone says too little
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """All that belongs to the signature, and nothing that says which image it is."""
+        return self.markers + self.more
+
+
+_COS: Final = (
+    *("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list"),
+    "x-cos-security-token",
+)
+_V4: Final = ("algorithm", "credential", "date", "expires", "signedheaders", "security-token", "content-sha256")
+_AZURE: Final = (
+    *("se", "st", "sp", "sr", "spr", "sip", "si", "ss", "srt", "sdd", "ses"),
+    *("skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid", "sduoid", "skdutid"),
+)
+
+SIGNATURE_SCHEMES: Final[dict[str, Scheme]] = {
+    "oss_v1": Scheme(
+        ("ossaccesskeyid",),
+        (
+            *("expires", "signature", "security-token"),
+            *("x-oss-ac-source-ip", "x-oss-ac-subnet-mask", "x-oss-ac-vpc-id", "x-oss-ac-forward-allow"),
+        ),
+    ),
+    "oss_v4": Scheme(
         ("x-oss-signature",),
         (
-            "x-oss-signature",
-            "x-oss-signature-version",
-            "x-oss-credential",
-            "x-oss-date",
-            "x-oss-expires",
-            "x-oss-security-token",
-            "x-oss-additional-headers",
-            "x-oss-access-key-id",
+            *("x-oss-signature-version", "x-oss-credential", "x-oss-date", "x-oss-expires", "x-oss-security-token"),
+            *("x-oss-additional-headers", "x-oss-access-key-id"),
         ),
     ),
-    "cos": (
-        ("q-signature",),
-        (
-            "q-sign-algorithm",
-            "q-ak",
-            "q-sign-time",
-            "q-key-time",
-            "q-header-list",
-            "q-url-param-list",
-            "q-signature",
-            "x-cos-security-token",
-        ),
+    "cos": Scheme(("q-signature",), _COS),
+    # The same, or the token of the older API, in one parameter: https://cloud.tencent.com/document/product/436/31711
+    "cos_sign": Scheme(
+        ("sign",), ("x-cos-security-token",), re.compile(r"(?i)q-sign-algorithm=|[a-z0-9+/_ -]{100,}={0,2}$")
     ),
-    "aws_v4": (("x-amz-signature",), ("x-amz-*",)),
-    "aws_v2": (("awsaccesskeyid",), ("awsaccesskeyid", "expires", "signature", "x-amz-security-token")),
-    "gcs": (("x-goog-signature",), ("x-goog-*",)),
-    "gcs_v2": (("googleaccessid",), ("googleaccessid", "expires", "signature")),
-    "cloudfront": (("key-pair-id",), ("key-pair-id", "expires", "signature", "policy")),
-    "azure_sas": (
-        ("sig", "sv"),
-        (
-            "sig",
-            "sv",
-            "se",
-            "st",
-            "sp",
-            "sr",
-            "spr",
-            "sip",
-            "si",
-            "skoid",
-            "sktid",
-            "skt",
-            "ske",
-            "sks",
-            "skv",
-            "ss",
-            "srt",
-        ),
+    "tencent_cdn_a": Scheme(("sign",), (), re.compile(r"(?i)[0-9]{9,11}-[0-9a-z]{0,100}-[0-9]+-[0-9a-f]{32}$")),
+    "tencent_cdn_d": Scheme(("sign", "t"), (), re.compile(r"(?i)[0-9a-f]{32}$")),
+    "aws_v4": Scheme(
+        ("x-amz-signature",), tuple(f"x-amz-{name}" for name in (*_V4, "s3session-token", "region-set", "user-agent"))
     ),
-    "huawei_obs": (("accesskeyid", "signature"), ("accesskeyid", "expires", "signature", "x-obs-security-token")),
-    "volcengine_tos": (("x-tos-signature",), ("x-tos-*",)),
-    "qiniu": (("e", "token"), ("e", "token")),
-    "aliyun_cdn": (("auth_key",), ("auth_key",)),
+    "aws_v2": Scheme(("awsaccesskeyid",), ("expires", "signature", "x-amz-security-token")),
+    "gcs": Scheme(("x-goog-signature",), tuple(f"x-goog-{name}" for name in _V4)),
+    "gcs_v2": Scheme(("googleaccessid",), ("expires", "signature")),
+    "google_cdn": Scheme(("keyname", "signature"), ("expires", "urlprefix")),
+    "cloudfront": Scheme(("key-pair-id",), ("expires", "signature", "policy")),
+    "azure_sas": Scheme(("sig", "sv"), _AZURE),
+    "huawei_obs": Scheme(("accesskeyid", "signature"), ("expires", "x-obs-security-token")),
+    "volcengine_tos": Scheme(("x-tos-signature",), tuple(f"x-tos-{name}" for name in (*_V4, "policy"))),
+    "baidu_bos": Scheme(("authorization",), ("x-bce-security-token",), re.compile("(?i)bce-auth-v")),
+    "kingsoft_ks3": Scheme(("kssaccesskeyid",), ("expires", "signature", "x-kss-security-token")),
+    "netease_nos": Scheme(("nosaccesskeyid",), ("expires", "signature")),
+    "ucloud_us3": Scheme(("ucloudpublickey",), ("expires", "signature")),
+    "qiniu": Scheme(("e", "token")),
+    "upyun": Scheme(("_upt",)),
+    "aliyun_cdn": Scheme(("auth_key",)),
 }
+_FIRST_MARKERS: Final = frozenset(scheme.markers[0] for scheme in SIGNATURE_SCHEMES.values())
+_MOST_NESTED: Final = 3
 
 # Names whose value is a secret wherever they stand in a text: query, header, JSON, XML, form, Python's repr.
 _SECRET_NAMES: Final = "|".join(
@@ -78,7 +85,8 @@ _SECRET_NAMES: Final = "|".join(
         "securitytoken|security_token|security-token|x-oss-security-token|x-acs-security-token|x-amz-security-token",
         "x-cos-security-token|x-tos-security-token|x-obs-security-token|x-oss-credential|x-amz-credential",
         "x-goog-credential|x-tos-credential|credential|token|sessiontoken|session_token|auth_key",
-        "x-oss-access-key-id|access_key|secret_access_key|aws_access_key_id|aws_secret_access_key",
+        "x-kss-security-token|x-bce-security-token|x-amz-s3session-token|kssaccesskeyid|nosaccesskeyid|ucloudpublickey",
+        "sign|_upt|x-oss-access-key-id|access_key|secret_access_key|aws_access_key_id|aws_secret_access_key",
     )
 )
 # A URL inside a URL's parameter is escaped, and escaped again by a vendor that repeats what was signed.
@@ -95,20 +103,17 @@ _URL_IN_TEXT: Final = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{0,30}://[^\s\"'<>]+")
 _HOST: Final = re.compile(r"(?i)^([a-z][a-z0-9+.-]*://(?:[^/?#]*@)?)([^/?#@:\[\]]+)")
 
 
-def _parameter_name(pair: str) -> str:
-    return unquote(pair.partition("=")[0]).lower()
-
-
-def _belongs(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(name == p or (p.endswith("*") and name.startswith(p[:-1])) for p in patterns)
-
-
 def unsigned_url(url: str) -> str:
     """The URL without user info and without the parameters of a signature; nothing else is changed.
 
     This is an image's key: the same object signed anew is the same image. Only the parameters named in
-    `SIGNATURE_PARAMETERS` go, and only where their vendor's markers are present, so that a plain `?expires=` stays.
+    `SIGNATURE_SCHEMES` go, and only where their vendor's markers are present, so that a plain `?expires=` stays. A
+    parameter that is a signed URL itself, as image proxies take it, loses its signature too.
     """
+    return _unsigned(url, _MOST_NESTED)
+
+
+def _unsigned(url: str, levels: int) -> str:
     if "@" in url:
         url = _USERINFO.sub(r"\1", url)
     url, hash_mark, fragment = url.partition("#")
@@ -117,13 +122,37 @@ def unsigned_url(url: str) -> str:
         return url + hash_mark + fragment
     pairs = query.split("&")
     names = [_parameter_name(pair) for pair in pairs]
-    present = set(names)
-    drop: tuple[str, ...] = ()
-    for markers, belonging in SIGNATURE_PARAMETERS.values():
-        if present.issuperset(markers):
-            drop += belonging
-    kept = [pair for pair, name in zip(pairs, names, strict=True) if not _belongs(name, drop)]
+    drop = _signature(pairs, names) if not _FIRST_MARKERS.isdisjoint(names) else ()
+    kept = [pair for pair, name in zip(pairs, names, strict=True) if name not in drop]
+    if levels:
+        kept = [_without_nested(pair, levels) for pair in kept]
     return head + ("?" + "&".join(kept) if kept else "") + hash_mark + fragment
+
+
+def _parameter_name(pair: str) -> str:
+    name = pair.partition("=")[0]  # "amp;": a URL that was copied out of HTML
+    return (unquote(name) if "%" in name else name).lower().removeprefix("amp;")
+
+
+def _signature(pairs: list[str], names: list[str]) -> frozenset[str]:
+    """The names of those parameters that are parts of a signature."""
+    found: set[str] = set()
+    for scheme in SIGNATURE_SCHEMES.values():
+        if not all(name in names for name in scheme.markers):
+            continue
+        value = pairs[names.index(scheme.markers[0])].partition("=")[2]
+        if scheme.value is None or scheme.value.match(unquote(unquote(value))):
+            found.update(scheme.parameters)
+    return frozenset(found)
+
+
+def _without_nested(pair: str, levels: int) -> str:
+    name, equals, value = pair.partition("=")
+    if "://" not in value and "%3a%2f%2f" not in value.lower():
+        return pair
+    inner = unquote(value)
+    plain = _unsigned(inner, levels - 1)
+    return pair if plain == inner else name + equals + quote(plain, safe="", errors="surrogatepass")
 
 
 def ascii_url(url: str) -> str:
