@@ -25,20 +25,21 @@ def spoken(function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
         except (ImgtagError, KeyboardInterrupt) as error:
-            _tell_report(error, as_json=bool(kwargs.get("as_json")), is_quiet=bool(kwargs.get("quiet")))
+            _tell_report(error, as_json=bool(kwargs.get("as_json")))
             typer.echo(f"imgtag: {str(error) or 'interrupted'}", err=True)
             raise typer.Exit(error.exit_code if isinstance(error, ImgtagError) else INTERRUPTED) from None
 
     return command
 
 
-def _tell_report(error: BaseException, *, as_json: bool, is_quiet: bool) -> None:
+def _tell_report(error: BaseException, *, as_json: bool) -> None:
+    """What was spent and what is in doubt, also where the command was to be quiet."""
     report = getattr(error, "report", None)
     if not isinstance(report, RunReport):
         return
     if as_json:
         print_json(report.to_dict())
-    elif not is_quiet:
+    else:
         why_is_said_below = [line for line in report.lines() if line[0] != "stopped"]
         typer.echo(aligned(why_is_said_below), err=True)
 

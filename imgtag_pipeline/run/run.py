@@ -82,17 +82,22 @@ class Run:
                 loop.call_soon_threadsafe(self._stop_or_cut, error)
 
     async def answered(self, batches: Iterator[pa.RecordBatch]) -> AsyncGenerator[Answered, None]:
-        """The windows in order, each when all its images have an outcome."""
+        """The windows in order, each when all its images have an outcome.
+
+        Of a run that stops and keeps no rows, the windows behind the first gap are counted and not given out.
+        """
         self._loop = asyncio.get_running_loop()
         intake = self._intake()
         self._crew.start(self.concurrency, self._asking().work)
         feeder = asyncio.create_task(intake.feed(batches), name="imgtag-feeder")
+        is_cut = False
         try:
             while (window := await intake.windows.get()) is not None:
                 await window.is_complete.wait()
-                if self.is_stopping() and window.unanswered and not self.keeps_rows:
-                    break
-                yield await self._answer(window)
+                is_cut = is_cut or (self.is_stopping() and bool(window.unanswered) and not self.keeps_rows)
+                answered = await self._answer(window)
+                if not is_cut:
+                    yield answered
                 intake.release()
             await feeder
             await self._crew.worked()

@@ -202,6 +202,21 @@ def test_a_cap_keeps_what_was_paid_and_the_next_run_goes_on(cloud, store):
     assert (report["calls"], calls(cloud)) == (18, PICTURES)
 
 
+def test_the_report_of_a_stopped_run_counts_all_that_was_read(cloud, store, tmp_path):
+    """Rows, images, known and not asked add up, although nothing was written."""
+    frame = pd.DataFrame({"url": [*urls(cloud), None]})
+    frame.iloc[20:25].imgtag.label(provider=tagging(cloud), checkpoint=store)
+    frame.to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(imgtag.CapReached) as caught:
+        imgtag.enrich(
+            tmp_path / "in.parquet", tmp_path / "out.parquet", provider=tagging(cloud), checkpoint=store, max_calls=7
+        )
+    report = caught.value.report
+    assert (report.rows, report.images, report.skipped) == (PICTURES + 1, PICTURES, 1)
+    assert (report.known, report.ok, report.calls, report.unanswered) == (5, 12, 7, PICTURES - 12)
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_a_budget_is_never_exceeded(cloud, store):
     """Ten calls fit into 0.0251 yuan at 0.0025 a call."""
     with pytest.raises(imgtag.CapReached) as caught:
