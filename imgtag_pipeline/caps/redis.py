@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -21,6 +22,9 @@ T = TypeVar("T")
 LEASE: Final = 20.0  # seconds after which a process that was not seen counts as dead
 _KEPT_MS: Final = 40 * 86_400_000
 _TRIES: Final = 1000
+_TIMEOUT: Final = 3.0
+_REPEATS: Final = 4
+_DOWN_SECONDS: Final = 2.0  # for which nobody asks again, once all repetitions were in vain
 # The client repeats a request whose reply was lost: each writer's last number tells a repetition from a new one.
 _SCRIPT: Final = """
 local found = redis.call('HGET', KEYS[1], 'book') or ''
@@ -47,9 +51,14 @@ class RedisBook:
     def __init__(self, url: str, name: str, *, key: str = "", address: str = "") -> None:
         try:
             from redis import asyncio as client
+            from redis.asyncio.retry import Retry
+            from redis.backoff import ExponentialBackoff
         except ImportError:
             raise ConfigError("redis_url= needs the package redis; pip install 'imgtag_pipeline[redis]'") from None
-        self._redis: Any = client.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        again = Retry(ExponentialBackoff(cap=0.5, base=0.05), _REPEATS)
+        self._redis: Any = client.Redis.from_url(
+            url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=again
+        )
         self._script: Any = self._redis.register_script(_SCRIPT)
         self._name = f"imgtag:calls:{name}"
         self._writer = f"writer:{secrets.token_hex(8)}"
@@ -57,6 +66,8 @@ class RedisBook:
         self._key, self._address = key, address
         self._turn = asyncio.Lock()
         self._known = b""
+        self._failure = ""
+        self._down_until = float("-inf")
 
     async def visit(self, change: Callable[[State], T]) -> T:
         """Usually one round trip: what was written last is tried first."""
@@ -87,17 +98,23 @@ class RedisBook:
 
     async def _swap(self, new: bytes) -> tuple[bool, bytes]:
         arguments = [self._writer, str(self._number), self._known, new, _KEPT_MS]
-        is_written, found = await self._asked(self._script(keys=[self._name], args=arguments))
+        is_written, found = await self._asked(partial(self._script, keys=[self._name], args=arguments))
         return bool(is_written), found
 
-    async def _asked(self, question: Any) -> Any:
+    async def _asked(self, question: Callable[[], Any]) -> Any:
         from redis.exceptions import RedisError
 
+        if time.monotonic() < self._down_until:
+            raise self._down()
         try:
-            return await question
+            return await question()
         except (RedisError, OSError, TimeoutError) as error:
-            failure = type(error).__name__
-        raise StoreError(f"Redis does not answer ({failure}), so caps cannot be kept; start it, and run again")
+            self._failure = type(error).__name__
+        self._down_until = time.monotonic() + _DOWN_SECONDS
+        raise self._down()
+
+    def _down(self) -> StoreError:
+        return StoreError(f"Redis does not answer ({self._failure}), so caps cannot be kept; start it, and run again")
 
     def appear(self, token: str) -> None:
         """The visits show it."""
@@ -112,6 +129,6 @@ class RedisBook:
     async def close(self) -> None:
         """Let go of the connection."""
         try:
-            await self._asked(self._redis.hdel(self._name, self._writer))
+            await self._asked(partial(self._redis.hdel, self._name, self._writer))
         finally:
             await self._redis.aclose()

@@ -18,31 +18,50 @@ pytestmark = pytest.mark.redis
 PRICE = Price(((None, 2500),))
 
 
+class Server:
+    """A Redis of our own, that can die and come back."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self.start()
+
+    def start(self):
+        """With what the snapshot says, if there is one."""
+        command = ["redis-server", "--port", str(self.port), "--save", "", "--dir", str(self._folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in self._process.stdout:
+            if "eady to accept" in line:
+                break
+
+    def save(self):
+        """Write a snapshot."""
+        subprocess.run(["redis-cli", "-p", str(self.port), "save"], stdout=subprocess.DEVNULL, check=True)
+
+    def kill(self):
+        """At once; what it knew since the last snapshot is gone."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+
 @pytest.fixture
-def redis_url(tmp_path):
-    """A Redis of our own."""
+def server(tmp_path):
+    """A running Redis."""
     if shutil.which("redis-server") is None:
         pytest.skip("no redis-server on the PATH")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        "redis-server",
-        "--port",
-        str(port),
-        "--save",
-        "",
-        "--dir",
-        str(tmp_path),
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in server.stdout:
-        if "Ready to accept" in line or "ready to accept" in line:
-            break
-    yield f"redis://127.0.0.1:{port}/0"
-    server.kill()
-    server.wait()
-    server.stdout.close()
+    running = Server(tmp_path)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def redis_url(server):
+    """Its address."""
+    return server.url
 
 
 async def spend(purse):
@@ -94,3 +113,109 @@ async def test_no_redis_no_call():
     with pytest.raises(StoreError, match="caps cannot be kept"):
         await purse.open()
     await purse.close()
+
+
+def hosts(server, tmp_path, count=4, cap=200, first=0):
+    """So many hosts that share a cap."""
+    return [
+        Purse(PRICE, max_calls=cap, book=RedisBook(server.url, "x"), record=FileBook(tmp_path / str(number), "x"))
+        for number in range(first, first + count)
+    ]
+
+
+async def spend_slowly(purse, sent):
+    """Calls until the cap is reached or cannot be kept any more; how it ended."""
+    while True:
+        try:
+            ticket = await purse.reserve()
+        except (CapReached, StoreError) as error:
+            return error
+        sent.append(purse.token)
+        await asyncio.sleep(0.002)
+        await purse.settle(ticket, "yes")
+
+
+async def until(sent, count):
+    while len(sent) < count:
+        await asyncio.sleep(0.001)
+
+
+async def test_redis_dies_in_the_middle(server, tmp_path, figure):
+    """Nobody sends what cannot be set aside; one sentence says why; each host's ledger has its own calls."""
+    purses, sent = hosts(server, tmp_path), []
+    running = [asyncio.create_task(spend_slowly(purse, sent)) for purse in purses for _ in range(3)]
+    await until(sent, 60)
+    server.kill()
+    errors = await asyncio.gather(*running)
+    assert {str(error) for error in errors} == {
+        "Redis does not answer (ConnectionError), so caps cannot be kept; start it, and run again"
+    }
+    for purse in purses:
+        await purse.close()
+    rows = [read(tmp_path / str(number))[0] for number in range(4)]
+    assert sum(row.yes + row.unknown for row in rows) == len(sent) <= 200
+    figure("caps in Redis: killed in the middle", "4 hosts", f"{len(sent)} of 200 calls, then none")
+    server.start()
+
+
+@pytest.mark.parametrize("snapshot", [None, 20], ids=["empty", "older"])
+async def test_redis_comes_back_without_what_it_knew(server, tmp_path, figure, snapshot):
+    """Empty, or as an old snapshot has it: those who knew more stop, and so does whoever joined them since."""
+    purses, sent = hosts(server, tmp_path), []
+    running = [asyncio.create_task(spend_slowly(purse, sent)) for purse in purses for _ in range(3)]
+    if snapshot:
+        await until(sent, snapshot)
+        await asyncio.to_thread(server.save)
+    await until(sent, 90)
+    server.kill()
+    server.start()
+    late = hosts(server, tmp_path, 1, first=9)[0]
+    running.append(asyncio.create_task(spend_slowly(late, sent)))
+    errors = await asyncio.gather(*running)
+    assert all(isinstance(error, StoreError) for error in errors), errors
+    assert any("was lost or put back to an older state" in str(error) for error in errors)
+    assert len(sent) < 200
+    for purse in (*purses, late):
+        await purse.close()
+    again = hosts(server, tmp_path, 1, first=10)[0]
+    assert await spend(again) == 200
+    await again.close()
+    where = f"back at {snapshot} calls" if snapshot else "back empty"
+    figure(f"caps in Redis: {where}", "4 hosts, 1 joins", f"{len(sent)} of 200 calls, then none until all had ended")
+
+
+class Forgetful:
+    """A way to Redis on which each seventh answer "it is written" gets lost, and the connection with it."""
+
+    def __init__(self, port):
+        self.port, self.lost, self._count = port, 0, 0
+
+    async def __call__(self, reader, writer):
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        ways = (self._pass_on(reader, back, is_answer=False), self._pass_on(there, writer, is_answer=True))
+        await asyncio.gather(*ways)
+
+    async def _pass_on(self, reader, writer, *, is_answer):
+        while data := await reader.read(1 << 16):
+            if is_answer and data.startswith(b"*2\r\n:1\r\n"):
+                self._count += 1
+                if self._count % 7 == 0:
+                    self.lost += 1
+                    break
+            writer.write(data)
+        writer.close()
+
+
+async def test_a_reply_that_got_lost_is_not_counted_twice(server):
+    """The client asks again; what was written the first time is not done again."""
+    way = Forgetful(server.port)
+    async with await asyncio.start_server(way, "127.0.0.1", 0) as proxy:
+        url = f"redis://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/0"
+        purses = [Purse(PRICE, max_calls=100, book=RedisBook(url, "x")) for _ in range(2)]
+        counts = await asyncio.gather(*(spend(purse) for purse in purses))
+        (month,) = await purses[0].book.visit(lambda state: list(state.months.values()))
+        for purse in purses:
+            await purse.close()
+    assert way.lost > 10
+    assert sum(counts) == 100
+    assert (month.sent, month.yes, month.held) == (100, 100, 0)
