@@ -5,6 +5,7 @@ that readers and writers, and even a second compaction, may be at work meanwhile
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from imgtag_pipeline.checkpoint.hash import digests
 from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
 from imgtag_pipeline.checkpoint.parts import PartFolder, split_parts
 from imgtag_pipeline.checkpoint.sources import PartGone, PartPiece
+
+_NAMING: Final = ("key", "run", "at")
 
 
 def small_groups(sizes: dict[str, int], *, target: int) -> list[list[str]]:
@@ -68,6 +71,12 @@ def distinct(rows: pa.Table) -> pa.Table:
     """Each outcome once, the order kept: what a crash between sealing and clearing up has doubled."""
     _, first = np.unique(digests(row_names(rows)), return_index=True)
     return rows if len(first) == rows.num_rows else rows.take(pa.array(np.sort(first)))
+
+
+def missing_from(part: PartPiece, rows: pa.Table) -> pa.Table:
+    """The rows that the part does not hold."""
+    held = digests(row_names(part.columns(_NAMING)))
+    return rows.filter(pa.array(~np.isin(digests(row_names(rows)), held)))
 
 
 def row_names(rows: pa.Table) -> list[str]:

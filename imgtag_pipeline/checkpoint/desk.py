@@ -6,6 +6,7 @@ Plain and synchronous, used by one thread at a time. The operating system's erro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -93,7 +94,7 @@ class Desk:
     def record(self, group: Group) -> None:
         """Hand it all to the operating system, then let it count."""
         now = self._now()
-        sent = dict.fromkeys(group.sent, now)
+        sent = self._sent(group.sent, now)
         batches = [
             self._batch(group.outcomes[i : i + _FRAME_ROWS], now) for i in range(0, len(group.outcomes), _FRAME_ROWS)
         ]
@@ -121,11 +122,19 @@ class Desk:
             self._shelf.append(self._source, batch)
             self.rows += batch.num_rows
 
+    def _sent(self, keys: Sequence[str], now: int) -> dict[str, int]:
+        """Later than any outcome that it is to outlive, also after the wall clock was put back."""
+        earlier = self._shelf.index.find(keys).at.tolist()
+        return {key: max(now, at + 1) for key, at in zip(keys, earlier, strict=True)}
+
     def _batch(self, outcomes: Sequence[Outcome], now: int) -> pa.RecordBatch:
         keys = [outcome.key for outcome in outcomes]
         found = self._shelf.index.find(keys)
-        lost = self.notes.lost
-        at = [max(now, earlier + 1, lost.get(key, 0)) for key, earlier in zip(keys, found.at.tolist(), strict=True)]
+        sent, lost = self.notes.sent, self.notes.lost
+        at = [
+            max(now, earlier + 1, sent.get(key, 0), lost.get(key, 0))
+            for key, earlier in zip(keys, found.at.tolist(), strict=True)
+        ]
         before = found.attempts.astype(np.int64).tolist()
         attempts = [more + outcome.attempts for more, outcome in zip(before, outcomes, strict=True)]
         return outcomes_to_batch(outcomes, run=self.run, at=at, attempts=attempts)
@@ -155,10 +164,13 @@ class Desk:
         self.rows = 0
 
     def rotate(self) -> None:
-        """Go on in a new segment and have the old one sealed."""
-        old, source = self._segment, self._source
-        if old is None:
-            return
+        """Go on in a new segment and have the old one sealed; until that is done the old one is what there is."""
+        if self._segment:
+            self._segment.sync()
+            self._hand_over(self._segment)
+
+    def _hand_over(self, old: Segment) -> None:
+        source = self._source
         self._begin()
         self._submit(partial(self._sealer.seal, Task(old, source)))
 
@@ -167,20 +179,22 @@ class Desk:
         self.notes.claims.clear()
         drop_answered(self.notes, self._shelf.index)
         self.peers.close()
-        if self._segment is None:
+        last = self._segment
+        if last is None:
             return
-        if not self.rows and not self.notes.is_empty():
-            self._segment.sync()
-            self._submit(self._segment.close)
-        elif self.notes.is_empty():
-            self._submit(partial(self._sealer.seal, Task(self._segment, self._source)))
+        with suppress(OSError):  # where it is sealed, the part counts; where that fails too, the sealer says so
+            last.sync()
+        if self.notes.is_empty():
+            self._submit(partial(self._sealer.seal, Task(last, self._source)))
         else:
-            self.rotate()
-            self._submit(self._segment.close)
+            if self.rows or not last.is_sound:
+                self._hand_over(last)
+            self._submit(self._opened().close)
         self._segment = None
 
     def abandon(self) -> None:
         """Leave the open segment as it is, for a later run to adopt."""
+        self.peers.close()
         if self._segment:
             self._segment.close()
             self._segment = None
@@ -201,6 +215,8 @@ class Desk:
     def _adopt(self, dead: Dead) -> None:
         if not dead.estates:
             return
+        for estate in dead.estates:
+            estate.reader.sync()
         self.inherit(dead.notes)
         for estate in dead.estates:
             self._submit(partial(self._sealer.seal, Task(estate.reader, estate.source)))
@@ -214,9 +230,14 @@ class Desk:
             self.sync()
             self.notes.inherit(left)
 
-    def claim(self, keys: Sequence[str], *, retry_failed: bool) -> set[str]:
-        """Those of the keys that nobody has answered or is asking about: from now on they are ours to ask."""
-        with claims_lock(self._folder):
+    def claim(self, keys: Sequence[str], *, retry_failed: bool) -> set[str] | None:
+        """Those of the keys that nobody has answered or is asking about: from now on they are ours to ask.
+
+        None when another process is claiming at this moment.
+        """
+        with claims_lock(self._folder) as is_ours:
+            if not is_ours:
+                return None
             self.look()
             known = self._shelf.known(keys, retry_failed=retry_failed)
             free = {

@@ -5,9 +5,12 @@ Relies on POSIX advisory locks (`flock`), or on byte-range locks where those are
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +24,7 @@ except ImportError:  # Windows
 TEMPORARY: Final = ".tmp-"
 _STALE_SECONDS: Final = 86400.0
 _FAR_BYTE: Final = 1 << 40  # a byte range lock is mandatory on Windows: it must lie beyond the data
+_NO_FOLDER_SYNC: Final = (errno.EINVAL, errno.ENOTSUP)  # what file systems say that keep names in order by themselves
 
 
 class Files:
@@ -38,6 +42,10 @@ class Files:
         """Return when the data is on the disk."""
         getattr(os, "fdatasync", os.fsync)(handle)
 
+    def make_folder(self, path: Path) -> None:
+        """Make it; one that is there already is fine."""
+        path.mkdir(exist_ok=True)
+
     def rename(self, source: Path, target: Path) -> None:
         """Replace `target` at once."""
         os.replace(source, target)
@@ -53,12 +61,26 @@ class Files:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
         finally:
             os.close(handle)
 
     def pipe_file(self, filesystem: Any, path: str, data: bytes) -> None:
         """Put one whole object."""
         filesystem.pipe_file(path, data)
+
+
+def make_folders(files: Files, path: Path) -> None:
+    """Make the folder and those above it that are missing, so that they outlive the machine."""
+    if path.is_dir():
+        return
+    if path.parent != path:
+        make_folders(files, path.parent)
+    files.make_folder(path)
+    with suppress(PermissionError):  # a folder that others own may be written to and not read
+        files.sync_folder(path.parent)
 
 
 def write_all(files: Files, handle: int, data: bytes) -> None:
@@ -104,9 +126,13 @@ def sweep(folder: Path) -> int:
 
 
 def lock(handle: int, *, wait: bool) -> bool:
-    """Take the file's exclusive lock; False when another process has it and `wait` is off. It ends with the handle."""
+    """Take the file's exclusive lock; False when another process has it and `wait` is off. It ends with the handle.
+
+    A child that is forked meanwhile does not share it, so that the lock of a dead process never outlives it.
+    """
     try:
         if fcntl is not None:
+            _keep_from_children(handle)
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         return _lock_byte(handle, wait=wait)
@@ -116,6 +142,32 @@ def lock(handle: int, *, wait: bool) -> bool:
         raise StoreError(
             f"this folder cannot lock files ({error.strerror}); a tag store needs a local disk, or an fsspec URL"
         ) from error
+
+
+_locked: dict[int, os.stat_result] = {}  # handles by number; one that was closed since is told by its file
+
+
+def _keep_from_children(handle: int) -> None:
+    _watch_forks()
+    _locked[handle] = os.fstat(handle)
+
+
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_let_go_of_parents_locks)
+
+
+def _let_go_of_parents_locks() -> None:
+    """A forked child shares its parent's open files, and with them their locks: it gets empty files instead."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for handle, file in _locked.items():
+        try:
+            if os.path.samestat(os.fstat(handle), file):
+                os.dup2(nothing, handle, inheritable=False)
+        except OSError:  # closed since
+            continue
+    _locked.clear()
+    os.close(nothing)
 
 
 def _lock_byte(handle: int, *, wait: bool) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -132,6 +133,7 @@ class Segment:
         self._files = files
         self._sequence = 0
         self.size = 0
+        self.is_sound = True
         aside = path.with_name(TEMPORARY + path.name)
         self._handle = files.create(aside)
         try:
@@ -142,7 +144,8 @@ class Segment:
             files.sync_folder(path.parent)
         except BaseException:
             self.close()
-            aside.unlink(missing_ok=True)
+            for name in (aside, path):  # a rename whose reply was lost has happened
+                name.unlink(missing_ok=True)
             raise
 
     @property
@@ -160,8 +163,12 @@ class Segment:
         self.size += len(data)
 
     def sync(self) -> None:
-        """Return when everything appended outlives the machine."""
-        self._files.sync(self._handle)
+        """Return when everything appended outlives the machine. After one failure no success can be trusted."""
+        try:
+            self._files.sync(self._handle)
+        except OSError:
+            self.is_sound = False
+            raise
 
     def remove(self) -> None:
         """Delete the file; what it said stands elsewhere."""
@@ -171,8 +178,9 @@ class Segment:
     def close(self) -> None:
         """Give up the lock: from here on the segment is anybody's to adopt."""
         if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+            handle, self._handle = self._handle, -1
+            with suppress(OSError):  # what counts was synced
+                os.close(handle)
 
 
 class SegmentReader:
@@ -231,6 +239,10 @@ class SegmentReader:
     def name(self) -> str:
         """The file's name without its suffix."""
         return self.path.name.removesuffix(SUFFIX)
+
+    def sync(self) -> None:
+        """Return when it outlives the machine, for which a killed writer had no time."""
+        self._files.sync(self._file.fileno())
 
     def remove(self) -> None:
         """Delete an adopted segment; what it said stands elsewhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -21,6 +22,8 @@ from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
 
 _LOOK_EVERY: Final = 0.2
+_PATIENCE: Final = 30.0
+_PAUSE: Final = 0.002
 
 
 class JournaledStore:
@@ -85,10 +88,20 @@ class JournaledStore:
     async def claim(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
         """Those of the keys that nobody has answered or is asking about: nobody else will be granted them.
 
-        A claim ends with an outcome, with `release`, and with this process.
+        A claim ends with an outcome, with `release`, and with this process. Others claim for milliseconds; one that
+        was stopped in the middle holds up the claims, and nothing else.
         """
-        granted: set[str] = await self._writer.run(lambda: self._desk.claim(keys, retry_failed=retry_failed))
-        return granted
+        give_up = time.monotonic() + _PATIENCE
+        while True:
+            granted: set[str] | None = await self._writer.run(lambda: self._desk.claim(keys, retry_failed=retry_failed))
+            if granted is not None:
+                return granted
+            if time.monotonic() > give_up:
+                raise StoreError(
+                    f"another process has been claiming images in {self._place} for {_PATIENCE:g} s; see whether it "
+                    "is stopped, let it go on or end it, and run again to continue"
+                )
+            await asyncio.sleep(_PAUSE)
 
     async def release(self, keys: Sequence[str]) -> None:
         """Others may ask about these."""
@@ -149,6 +162,11 @@ class JournaledStore:
                 self._problem = (
                     f"{len(left)} journal segments could not be sealed ({error}); nothing is lost: they lie in "
                     f"{self._place}, and a further run continues from them"
+                )
+            elif self._writer.unfinished:
+                self._problem = (
+                    f"the journal could not be finished ({self._writer.unfinished}); nothing is lost: it lies in "
+                    f"{self._place}, and a further run continues from it"
                 )
             if self._way:
                 self._way.push(self._desk.notes.frames())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from imgtag_pipeline.checkpoint.desk import Desk
-from imgtag_pipeline.checkpoint.files import Files, sweep, write_whole
+from imgtag_pipeline.checkpoint.files import Files, make_folders, sweep, write_whole
 from imgtag_pipeline.checkpoint.journaled import JournaledStore
 from imgtag_pipeline.checkpoint.layout import (
     JOURNAL,
@@ -64,26 +65,33 @@ def open_at(
     url: str, opening: Opening, *, storage_options: Mapping[str, Any] | None, spool: Path | None
 ) -> JournaledStore:
     """The store in the folder that `url` means, made if it is not there."""
-    try:
+    with said_plainly(url, "cannot be opened", "no call was made"):
         path = local_path(url)
         if path is not None:
             return open_local(path / opening.identity.slug, opening)
         root = open_remote(url, storage_options, opening.tuning.files)
         return open_spooled(root, spool_folder(url, storage_options, spool), opening, url=url)
+
+
+@contextmanager
+def said_plainly(url: str, problem: str, comfort: str) -> Iterator[None]:
+    """What the system or a driver says of the store at `url`, as one of our own errors."""
+    try:
+        yield
     except (NotADirectoryError, FileExistsError) as error:
         raise ConfigError(
             f"the checkpoint {unsigned_url(url)} is a file or lies in one; give a folder, or a URL of one"
         ) from error
     except OSError as error:
         raise StoreError(
-            f"the tag store {unsigned_url(url)} cannot be opened ({error.strerror or error}); no call was made"
+            f"the tag store {unsigned_url(url)} {problem} ({error.strerror or error}); {comfort}"
         ) from error
 
 
 def open_local(home: Path, opening: Opening) -> JournaledStore:
     """The store in a folder on this machine's disk."""
     files = opening.tuning.files
-    _make_folders(home, PARTS, JOURNAL)
+    _make_folders(files, home, PARTS, JOURNAL)
     path = home / MANIFEST
     if not path.exists():
         _refuse_other_formats(_manifests_beside(home), opening.identity, str(home.parent))
@@ -97,7 +105,7 @@ def open_spooled(root: RemoteFolder, spool: Path, opening: Opening, *, url: str)
     """The store behind an fsspec URL, with its journal and outbox in `spool`."""
     who, files = opening.identity, opening.tuning.files
     home, away = spool / who.slug, root.child(who.slug)
-    _make_folders(home, OUTBOX, JOURNAL)
+    _make_folders(files, home, OUTBOX, JOURNAL)
     write_whole(files, home / NOTE, spool_note(url, who))
     try:
         manifest = away.read(MANIFEST)
@@ -137,8 +145,12 @@ class _Assembly:
             clock=clock,
             files=tuning.files,
         )
-        desk.open()
-        way = self._way(token, desk, shelf)
+        try:
+            desk.open()
+            way = self._way(token, desk, shelf)
+        except BaseException:
+            _let_go(desk, sealer, worker)
+            raise
         shelf.mark_opened(microseconds(clock.now()))
         writer = Writer(desk, worker, pace=tuning.pace, place=str(self.home), way=way)
         return JournaledStore(
@@ -160,6 +172,17 @@ class _Assembly:
             "host": socket.gethostname(),
             "version": package_version(),
         }
+
+
+def _let_go(desk: Desk, sealer: Sealer, worker: Worker) -> None:
+    """After what is being sealed, keep no lock: a further try in this process is to find the journals free."""
+
+    def last() -> None:
+        desk.abandon()
+        sealer.close()
+
+    worker.submit(last)
+    worker.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +236,9 @@ def notes_elsewhere(away: RemoteFolder, home: Path, opening: Opening, *, token: 
     return RemoteNotes(folder, token=token, spool=str(home), seed=seed, clock=opening.clock)
 
 
-def _make_folders(home: Path, *names: str) -> None:
+def _make_folders(files: Files, home: Path, *names: str) -> None:
     for folder in (home, *(home / name for name in names)):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(files, folder)
         sweep(folder)
 
 

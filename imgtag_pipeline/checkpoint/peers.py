@@ -59,19 +59,10 @@ class Peers:
 
     def look(self) -> Dead:
         """Read what is new, find who died, and read the parts of those who sealed and left."""
-        self._discover()
-        dead: dict[str, list[Estate]] = {}
-        left = []
-        for name, peer in sorted(self._living.items()):
-            self._read(peer)
-            if peer.reader.adopt():
-                self._read(peer)
-                dead.setdefault(token_of(name), []).append(peer)
-            elif not peer.reader.is_in_place():
-                left.append(peer)
-            else:
-                continue
-            del self._living[name]
+        dead: list[Estate] = []
+        left: list[Estate] = []
+        while self._is_moving(dead, left):
+            continue  # who gave up a segment had begun the next one before: list the folder once more
         if left:
             self._shelf.read_parts()
         else:
@@ -80,6 +71,23 @@ class Peers:
             self._shelf.forget(peer.source)
             peer.reader.close()
         return self._bury(dead)
+
+    def _is_moving(self, dead: list[Estate], left: list[Estate]) -> bool:
+        has_missed = self._discover({estate.reader.name for estate in dead})
+        gone = []
+        for name, peer in sorted(self._living.items()):
+            self._read(peer)
+            if peer.reader.adopt():
+                self._read(peer)
+                dead.append(peer)
+            elif not peer.reader.is_in_place():
+                left.append(peer)
+            else:
+                continue
+            gone.append(name)
+        for name in gone:
+            del self._living[name]
+        return has_missed or bool(gone)
 
     def claims(self) -> set[bytes]:
         """The key hashes that living peers have claimed: each one's last segment says."""
@@ -101,25 +109,31 @@ class Peers:
             peer.reader.close()
         self._living.clear()
 
-    def _discover(self) -> None:
+    def _discover(self, adopted: set[str]) -> bool:
+        has_missed = False
         for path in sorted(self._folder.glob(f"*{SUFFIX}")) if self._folder.is_dir() else ():
             name = path.name.removesuffix(SUFFIX)
-            is_met = name in self._living or name in self._buried
+            is_met = name in self._living or name in self._buried or name in adopted
             if is_met or name.startswith(_PREFIX_OF_HIDDEN) or token_of(name) == self._own:
                 continue
             try:
                 reader = SegmentReader(path, seed=self._seed, files=self._files)
             except FileNotFoundError:
+                has_missed = True
                 continue
             self._living[name] = Estate(reader, self._shelf.new_source())
+        return has_missed
 
     def _read(self, peer: Estate) -> None:
         for batch in peer.reader.read():
             self._shelf.append(peer.source, batch)
 
-    def _bury(self, dead: dict[str, list[Estate]]) -> Dead:
+    def _bury(self, dead: list[Estate]) -> Dead:
         found = Dead()
-        for estates in dead.values():
+        writers: dict[str, list[Estate]] = {}
+        for estate in sorted(dead, key=lambda estate: estate.reader.name):
+            writers.setdefault(token_of(estate.reader.name), []).append(estate)
+        for estates in writers.values():
             is_whole = not estates[-1].reader.dropped
             for estate in estates:
                 found.estates.append(estate)

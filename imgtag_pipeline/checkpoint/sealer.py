@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
+import pyarrow as pa
+
+from imgtag_pipeline.checkpoint.compaction import missing_from
 from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
 from imgtag_pipeline.checkpoint.parts import PartFolder, joined, split_parts
 from imgtag_pipeline.checkpoint.shelf import Shelf
+
+log = logging.getLogger("imgtag_pipeline")
 
 
 class Sealable(Protocol):
@@ -39,7 +45,7 @@ class Worker:
         self._name = name
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run it after what was submitted before. It must not raise."""
+        """Run it after what was submitted before. What it raises is logged, and stops nothing else."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
@@ -52,7 +58,10 @@ class Worker:
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            work()
+            try:
+                work()
+            except Exception as error:  # whatever it is, somebody waits for what comes after it
+                log.warning("event=store_work_failed detail=%s", type(error).__name__)
 
 
 @dataclass(slots=True)
@@ -107,11 +116,31 @@ class Sealer:
 
     def _store(self, task: Task) -> None:
         batches = self._shelf.rows(task.source)
-        if not batches:
-            self._shelf.forget(task.source)
+        stem = task.segment.name
+        if batches and not self._shelf.has_part(_part_name(stem, 0)):
+            self._shelf.settle(task.source, self._put(stem, 0, joined(batches)))
             return
+        if batches:
+            self._store_rest(stem, joined(batches))
+        self._shelf.forget(task.source)
+
+    def _store_rest(self, stem: str, rows: pa.Table) -> None:
+        """A segment that was sealed before came back, and may say less by now: its parts stay as they are."""
+        number = 0
+        while self._shelf.has_part(_part_name(stem, number)):
+            rows = missing_from(self._shelf.piece(_part_name(stem, number)), rows)
+            number += 1
+        if rows.num_rows:
+            self._put(stem, number, rows)
+            self._shelf.read_parts()
+
+    def _put(self, stem: str, first: int, rows: pa.Table) -> list[str]:
         names = []
-        for number, data in enumerate(split_parts(joined(batches), run=self._run, max_bytes=self._max_bytes)):
-            names.append(f"{task.segment.name}-{number}{PART_SUFFIX}")
+        for number, data in enumerate(split_parts(rows, run=self._run, max_bytes=self._max_bytes), first):
+            names.append(_part_name(stem, number))
             self._folder.put(names[-1], data)
-        self._shelf.settle(task.source, names)
+        return names
+
+
+def _part_name(stem: str, number: int) -> str:
+    return f"{stem}-{number}{PART_SUFFIX}"

@@ -60,6 +60,10 @@ class Shelf:
                     return
             raise StoreError("the store's parts change faster than they can be read; try again when compaction is over")
 
+    def has_part(self, name: str) -> bool:
+        """The part was read, or is ours."""
+        return name in self._known
+
     def look_for_parts(self) -> None:
         """Read the parts that are new, if a cheap look says that there may be some."""
         stamps = [folder.stamp() for folder in self._folders]

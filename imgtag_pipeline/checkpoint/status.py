@@ -18,7 +18,7 @@ from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.hash import digests
 from imgtag_pipeline.checkpoint.index import EMPTY, FAILED, OK
 from imgtag_pipeline.checkpoint.layout import Identity
-from imgtag_pipeline.checkpoint.open import Held, Opening, Tuning, held, notes_elsewhere
+from imgtag_pipeline.checkpoint.open import Held, Opening, Tuning, held, notes_elsewhere, said_plainly
 from imgtag_pipeline.checkpoint.parts import joined
 from imgtag_pipeline.checkpoint.peers import Dead, Peers
 from imgtag_pipeline.checkpoint.shelf import Shelf
@@ -57,7 +57,8 @@ def describe(
     url: str, *, storage_options: Mapping[str, Any] | None = None, spool: Path | None = None
 ) -> list[StoreSummary]:
     """What the store holds, one entry for each identity; what this host has not put yet is counted too."""
-    return [_summary(found) for found in held(url, storage_options, spool, Files())]
+    with said_plainly(url, "cannot be read", "nothing was changed"):
+        return [_summary(found) for found in held(url, storage_options, spool, Files())]
 
 
 def is_store(url: str, *, storage_options: Mapping[str, Any] | None = None, spool: Path | None = None) -> bool:
@@ -69,10 +70,11 @@ def outcomes(
     url: str, *, storage_options: Mapping[str, Any] | None = None, spool: Path | None = None
 ) -> Iterator[tuple[Mapping[str, Any], pa.Table]]:
     """Every outcome that the store has kept, also those that a later one has beaten, with its identity; each once."""
-    for found in held(url, storage_options, spool, Files()):
-        if not found.problem:
-            for rows in _rows(found):
-                yield found.facts["identity"], rows
+    with said_plainly(url, "cannot be read", "nothing was changed"):
+        for found in held(url, storage_options, spool, Files()):
+            if not found.problem:
+                for rows in _rows(found):
+                    yield found.facts["identity"], rows
 
 
 def _summary(found: Held) -> StoreSummary:

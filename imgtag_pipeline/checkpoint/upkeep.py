@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from imgtag_pipeline.checkpoint.compaction import merge, small_groups
 from imgtag_pipeline.checkpoint.layout import Identity, new_token
-from imgtag_pipeline.checkpoint.open import Held, Opening, Tuning, held, open_at
+from imgtag_pipeline.checkpoint.open import Held, Opening, Tuning, held, open_at, said_plainly
 from imgtag_pipeline.checkpoint.remote import OBJECT_BYTES, RemoteParts
 from imgtag_pipeline.clock import Clock, SystemClock
 
@@ -40,15 +40,15 @@ def compact(
     """Merge the small parts of every identity. Every outcome is kept, and nothing that is readable stops being so."""
     clock, tuning = clock or SystemClock(), tuning or Tuning()
     done = []
-    for found in list(held(url, storage_options, spool, tuning.files)):
-        if found.problem:
-            address = Identity.of(found.facts.get("identity", {})).address
-            done.append(Compacted(address, found.folder, problem=found.problem))
-            continue
-        who = Identity.of(found.facts["identity"])
-        run = f"compact-{new_token(clock.now())}"
-        open_at(url, Opening(who, run, clock, tuning), storage_options=storage_options, spool=spool).close_now()
-        done.append(_merged(found, who, run))
+    with said_plainly(url, "cannot be compacted", "every outcome is still there, and a further try goes on"):
+        for found in list(held(url, storage_options, spool, tuning.files)):
+            who = Identity.of(found.facts.get("identity", {}))
+            if found.problem:
+                done.append(Compacted(who.address, found.folder, problem=found.problem))
+                continue
+            run = f"compact-{new_token(clock.now())}"
+            open_at(url, Opening(who, run, clock, tuning), storage_options=storage_options, spool=spool).close_now()
+            done.append(_merged(found, who, run))
     return done
 
 

@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -51,7 +52,7 @@ class _Item:
 
 
 class Writer:
-    """Runs a desk. Every method may be called from any event loop."""
+    """Runs a desk. Every method may be called from any event loop. `unfinished`: why the end of it failed."""
 
     def __init__(self, desk: Desk, worker: Worker, *, pace: Pace, place: str, way: Way | None = None) -> None:
         self._desk = desk
@@ -60,8 +61,9 @@ class Writer:
         self._place = place
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._door = threading.Lock()  # what comes in before it is shut is answered
         self._refusal: str | None = None
+        self.unfinished: Exception | None = None
         self._is_dirty = False
         self._sync_due = 0.0
         self._way = way
@@ -77,27 +79,24 @@ class Writer:
         return await self._send(None, call)
 
     async def _send(self, add: Callable[[Group], None] | None, call: Callable[[], Any] | None) -> Any:
-        if self._refusal:
-            raise StoreError(self._refusal)
         item = _Item(add, call, asyncio.get_running_loop().create_future())
-        self._start()
-        self._queue.put(item)
+        self._put_item(item)
         return await item.future
 
-    def _start(self) -> None:
-        with self._starting:
+    def _put_item(self, item: _Item | None) -> None:
+        with self._door:
+            if self._refusal and item is not None:
+                raise StoreError(self._refusal)
             if self._thread is None:
                 self._put_due = time.monotonic() + self._pace.put_every
                 self._thread = threading.Thread(target=self._work, name="imgtag-journal", daemon=True)
                 self._thread.start()
+            self._queue.put(item)
 
     def end(self, last: Callable[[], None]) -> None:
         """Write what is queued, have everything sealed, then run `last` on the sealer's thread; returns at once."""
         self._last = last
-        if self._thread is None:
-            self._finish()
-        else:
-            self._queue.put(None)
+        self._put_item(None)
 
     async def after_sealing(self) -> None:
         """Returns when the sealer's thread has done all that it was given."""
@@ -128,9 +127,11 @@ class Writer:
         try:
             self._desk.finish()
         except Exception as error:  # the journal stays as it is, for a later run
+            self.unfinished = None if self._refusal else error
             self._break(error)
             self._desk.abandon()
-        self._refusal = self._refusal or "the tag store is closed"
+        with self._door:
+            self._refusal = self._refusal or "the tag store is closed"
         self._drain()
         self._worker.submit(self._last)
         self._worker.stop()
@@ -232,7 +233,7 @@ def _resolve(answers: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -
     for answer in answers:
         by_loop.setdefault(answer[0].get_loop(), []).append(answer)
     for loop, some in by_loop.items():
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
             loop.call_soon_threadsafe(partial(_settle, some))
 
 
