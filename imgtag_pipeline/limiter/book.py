@@ -1,24 +1,22 @@
-"""The book of one quota: who holds which slot until when. Pure: times are handed in, storage is somebody else's.
+"""The book of one quota: which calls count until when. Pure: times are handed in, storage is somebody else's.
 
-A window of n calls has n slots. A slot is taken when a call is granted and free again a window after the latest
-moment at which the call can have reached the server, so no window at the server ever holds more than n.
+A call takes its place when it is granted and leaves it a window after the latest moment at which it can have reached
+the server. A window of n calls has n places, so no window at the server ever holds more than n.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from imgtag_pipeline.limiter.ends import Ends
 from imgtag_pipeline.limiter.level import Level, window_of
+from imgtag_pipeline.limiter.trips import LONGEST
 
-Floats = npt.NDArray[np.float64]
-Tickets = npt.NDArray[np.int64]
-
-MOST_SLOTS = 100_000
-POLL = 0.002  # seconds between looks at a slot that waits for an answer only
+POLL = 0.002  # seconds between looks at a place that waits for an answer only
+FORGET = 60.0  # seconds without a visit after which what throttled answers taught is forgotten
 _EVENLY = 0.6  # sends are at least this part of window / n apart, so that a wrong quota shows after few calls
 _LAG = 0.005  # and may catch up by this much after a late timer
 
@@ -27,75 +25,105 @@ _LAG = 0.005  # and may catch up by this much after a late timer
 class Grant:
     """Leave to send one call at `at` (the book's clock); `load` is its place in the window."""
 
-    slot: int
     ticket: int
     at: float
     granted: float
     load: int
 
 
-class Book:
-    """Slots, pace, pause and level of one quota key."""
+class Place(NamedTuple):
+    """What a call holds until `end`; from `soon` on an answer may free it (never, once it is here)."""
 
-    __slots__ = ("free", "level", "paced", "paused_until", "soon", "ticket", "tickets", "touched")
+    end: float
+    soon: float = math.inf
+    is_refused: bool = False
+
+
+class Book:
+    """Places, pace, pause and level of one quota key."""
+
+    __slots__ = (
+        "_ends",
+        "_places",
+        "_refused",
+        "_unanswered",
+        "blocked_until",
+        "changed",
+        "level",
+        "paced",
+        "paused_until",
+        "tickets",
+        "touched",
+    )
 
     def __init__(self, told: float, now: float) -> None:
         self.level = Level(told)
-        self.free: Floats = np.full(0, -np.inf)  # the slot is free from then on, whatever happens
-        self.soon: Floats = np.full(0, -np.inf)  # and may be free from then on, if an answer comes
-        self.ticket: Tickets = np.zeros(0, dtype=np.int64)  # of the last grant; negative: that call was refused
         self.tickets = 0
-        self.paced = -math.inf
-        self.paused_until = -math.inf
+        self.paced = self.paused_until = self.blocked_until = -math.inf
         self.touched = now
-        self._grow()
+        self.changed: set[int] = set()  # tickets whose places were changed since somebody cleared this
+        self._places: dict[int, Place] = {}
+        self._ends = Ends()
+        self._refused = Ends()
+        self._unanswered: dict[int, float] = {}  # the longest out first: from when on an answer frees the place
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def tell(self, told: float) -> None:
         """The quota as the caller knows it; the newest word counts."""
         if told != self.level.told:
             self.level.tell(told)
-            self._grow()
 
-    def block(self, until: float) -> None:
-        """Take every slot until then: what happened before is not known."""
-        self.free[:] = until
-        self.soon[:] = until
-        self.ticket[:] = 0
+    def block_unknown(self, since: float) -> None:
+        """What was sent before `since` is not known: send nothing until none of it can count any more."""
+        self.blocked_until = max(self.blocked_until, since + window_of(self.level.told)[1] + LONGEST)
 
-    def take(self, now: float, wanted: int, *, horizon: float = 0.0, unanswered: float = 1.5) -> list[Grant]:
+    def take(self, now: float, wanted: int, *, horizon: float = 0.0, unanswered: float = LONGEST) -> list[Grant]:
         """At most `wanted` grants, none later than `horizon` seconds from now; `unanswered` is kept for no answer."""
+        if now - self.touched >= FORGET:
+            self.level = Level(self.level.told)
         self.touched = now
+        for _, ticket in self._ends.forget(now):
+            del self._places[ticket]
+            self._unanswered.pop(ticket, None)
+        self._refused.forget(now)
         grants: list[Grant] = []
         while len(grants) < wanted:
-            at = self._next(now, self.free)
+            at = self._next(now)
             if at > now + horizon:
                 break
-            grants.append(self._occupy(now, at, unanswered))
+            grants.append(self._grant(now, at, unanswered))
         return grants
 
     def wait(self, now: float) -> float:
         """Seconds until it is worth asking again."""
-        wait = self._next(now, self.soon) - now
-        if wait > 0 and self.level.is_reduced:
-            wait = min(wait, max(self.level.probe_at - now, POLL))
-        return max(wait, POLL) if wait <= 0 else wait
+        at, paced = self._next(now), self._paced(now)
+        if at > paced and self._unanswered:
+            soon = next(iter(self._unanswered.values()))
+            at = min(at, max(soon, paced, now + POLL))
+        if at > now and self.level.is_reduced:
+            at = min(at, max(self.level.probe_at, now + POLL))
+        return at - now if at > now else POLL
 
     def settle(self, grant: Grant, sent: float, allowance: float) -> None:
         """The call was sent at `sent` and reached the server at most `allowance` after the quickest way."""
-        if abs(int(self.ticket[grant.slot])) == grant.ticket:
+        place = self._places.get(grant.ticket)
+        if place is not None:
             _, window = self.level.allowed()
-            self.free[grant.slot] = self.soon[grant.slot] = sent + window + allowance
+            self._put(grant.ticket, Place(sent + window + allowance, is_refused=place.is_refused))
 
     def hold(self, grant: Grant, latest: float) -> None:
-        """The call is late and arrives at `latest`: keep its slot for a window after that."""
-        if abs(int(self.ticket[grant.slot])) == grant.ticket:
+        """The call is late and arrives at `latest`: keep its place for a window after that."""
+        place = self._places.get(grant.ticket)
+        if place is not None:
             _, window = self.level.allowed()
-            self.free[grant.slot] = max(latest + window, self.free[grant.slot])
+            self._put(grant.ticket, place._replace(end=max(latest + window, place.end)))
 
     def give_back(self, grant: Grant) -> None:
-        """The grant will not be used: its slot is free at once."""
-        if int(self.ticket[grant.slot]) == grant.ticket:
-            self.free[grant.slot] = self.soon[grant.slot] = -np.inf
+        """The grant will not be used: its place is free at once."""
+        if grant.ticket in self._places:
+            self._put(grant.ticket, None)
 
     def accepted(self, grant: Grant, now: float) -> None:
         """The call was answered well."""
@@ -104,8 +132,9 @@ class Book:
     def refused(self, grant: Grant, now: float) -> None:
         """The call was throttled: it does not count for the server, only for what we were told."""
         self.level.refused(grant.granted, grant.load, now)
-        if int(self.ticket[grant.slot]) == grant.ticket:
-            self.ticket[grant.slot] = -grant.ticket
+        place = self._places.get(grant.ticket)
+        if place is not None:
+            self._put(grant.ticket, place._replace(is_refused=True))
 
     def pause(self, until: float) -> None:
         """Nobody sends before then."""
@@ -115,35 +144,43 @@ class Book:
         """Throttled answers or a pause slow this quota down now."""
         return self.level.is_reduced or self.paused_until > now
 
-    def _next(self, now: float, ends: Floats) -> float:
+    def places(self, tickets: Iterable[int] | None = None) -> list[tuple[int, Place | None]]:
+        """What these calls hold, None for nothing; without `tickets`, all that is held."""
+        return list(self._places.items()) if tickets is None else [(each, self._places.get(each)) for each in tickets]
+
+    def enter(self, ticket: int, place: Place | None) -> None:
+        """Write down what a call holds, as somebody else has changed it."""
+        before = self._places.pop(ticket, None)
+        if before is not None:
+            self._ends.remove(before.end, ticket)
+            self._unanswered.pop(ticket, None)
+            if before.is_refused:
+                self._refused.remove(before.end, ticket)
+        if place is not None:
+            self._places[ticket] = place
+            self._ends.add(place.end, ticket)
+            if place.soon < math.inf:
+                self._unanswered[ticket] = place.soon
+            if place.is_refused:
+                self._refused.add(place.end, ticket)
+
+    def _put(self, ticket: int, place: Place | None) -> None:
+        self.enter(ticket, place)
+        self.changed.add(ticket)
+
+    def _paced(self, now: float) -> float:
+        return max(now, self.paused_until, self.blocked_until, self.paced)
+
+    def _next(self, now: float) -> float:
         most, _ = window_of(self.level.told)
         calls, _ = self.level.allowed(now)
-        at = max(now, self.paused_until, self.paced, _nth_largest(ends, most))
-        return max(at, _nth_largest(ends, calls)) if calls < len(ends) else at
+        return max(self._paced(now), self._ends.nth_largest(min(calls, most)))
 
-    def _occupy(self, now: float, at: float, unanswered: float) -> Grant:
-        slot = int(self.free.argmin())
-        load = int(np.count_nonzero((self.free > at) & (self.ticket >= 0))) + 1
+    def _grant(self, now: float, at: float, unanswered: float) -> Grant:
+        load = self._ends.after(at) - self._refused.after(at) + 1
         _, window = self.level.allowed()
         self.level.granted(load, now)
         self.tickets += 1
-        self.ticket[slot] = self.tickets
-        self.soon[slot] = at + window
-        self.free[slot] = at + window + unanswered
+        self._put(self.tickets, Place(at + window + unanswered, at + window))
         self.paced = max(self.paced, at - _LAG) + _EVENLY * self.level.spacing()
-        return Grant(slot, self.tickets, at, now, load)
-
-    def _grow(self) -> None:
-        more = min(MOST_SLOTS, window_of(self.level.told)[0]) - len(self.free)
-        if more > 0:
-            self.free = np.concatenate([self.free, np.full(more, -np.inf)])
-            self.soon = np.concatenate([self.soon, np.full(more, -np.inf)])
-            self.ticket = np.concatenate([self.ticket, np.zeros(more, dtype=np.int64)])
-
-
-def _nth_largest(ends: Floats, nth: int) -> float:
-    """The moment from which fewer than `nth` of the ends lie ahead."""
-    size = len(ends)
-    if size < nth:
-        return -math.inf
-    return float(ends.min()) if size == nth else float(np.partition(ends, size - nth)[size - nth])
+        return Grant(self.tickets, at, now, load)

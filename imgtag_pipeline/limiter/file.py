@@ -6,17 +6,30 @@ clock; the id of the boot says whether they still mean something.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 import tempfile
+import uuid
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import ConfigError, StoreError
+from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.limiter.book import Book
-from imgtag_pipeline.limiter.stored import pack, unknown, unpack
+from imgtag_pipeline.limiter.stored import (
+    PLACE_BYTES,
+    Head,
+    enter_places,
+    pack,
+    pack_places,
+    restore,
+    unknown,
+    unpack,
+)
 
 try:
     import fcntl
@@ -26,10 +39,14 @@ else:
     CAN_SHARE = True
 
 T = TypeVar("T")
+logger = logging.getLogger("imgtag_pipeline")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _RETRY = 0.0005  # seconds until a taken lock is tried again
-_MOST_BYTES = 16 << 20
+_HEAD_BYTES = 4096  # one page: written at once or not at all, also when its process is killed
+_FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_LEAST_LOG = 16 << 10
+_MOST_LOG = 64 << 20
 
 
 def host_folder() -> Path:
@@ -37,8 +54,23 @@ def host_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"imgtag-quota-{os.getuid() if hasattr(os, 'getuid') else 'all'}"
 
 
+class _Log(NamedTuple):
+    """The part of the file that says who holds which place: bytes `start` to `end`, begun anew `number` times."""
+
+    number: int = 0
+    start: int = _HEAD_BYTES
+    end: int = _HEAD_BYTES
+    checksum: int = 0
+
+
 class FileShelf:
-    """The book of one quota key in a folder that processes share."""
+    """The book of one quota key in a folder that processes share.
+
+    The file is a head and a log of places. A visit reads what others have added since the last one, appends its own
+    changes, and then replaces the head, which makes them count: a process that dies half way has changed nothing.
+    When the file is damaged, cut, of another format or taken away, it is begun anew, and nothing is sent until
+    nothing that may have been sent before counts any more; one warning says so.
+    """
 
     late = 0.0
     early = 0.0
@@ -46,18 +78,27 @@ class FileShelf:
     patience = 0.002
 
     def __init__(self, folder: Path, key: str, told: float, clock: Clock) -> None:
+        """Raises `OSError` when the folder cannot be used for this."""
         self._path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.quota"
         self._told = told
         self._clock = clock
         self._epoch = _boot_id()
         self._fd: int | None = None
-        self._is_known = False
-        _make_private(folder)
+        self._book: Book | None = None  # as it was after the last visit,
+        self._log = _Log()  # read up to here,
+        self._head = b""  # under this head
+        self._was_here = False
+        self._is_lost = False
+        self._has_warned = False
+        descriptor = self._open()
         try:
-            self._open()
-        except OSError as error:
-            raise ConfigError(f"the quota file {self._path} cannot be opened ({error.strerror}); make its folder "
-                              "writable, or set TMPDIR to one that is") from None  # fmt: skip
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not every file system can
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        except BlockingIOError:
+            pass
+        except OSError:
+            os.close(descriptor)
+            raise
 
     async def visit(self, change: Callable[[Book, float], T]) -> T:
         """Run `change` with the file locked."""
@@ -82,34 +123,121 @@ class FileShelf:
 
     async def _lock(self) -> int:
         while True:
-            descriptor = self._open() if self._fd is None else self._fd
+            descriptor = self._open()
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 await self._clock.sleep(_RETRY)
                 continue
-            if os.fstat(descriptor).st_nlink:
+            if _is_at(self._path, descriptor):
                 return descriptor
             os.close(descriptor)  # somebody has tidied the folder: the others meet in a new file
             self._fd = None
+            self._is_lost = self._was_here
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-        self._fd = os.open(self._path, flags, 0o600)
+        while self._fd is None:
+            _make_private(self._path.parent)
+            with contextlib.suppress(FileNotFoundError):
+                self._fd = os.open(self._path, _FLAGS, 0o600)
+                break
+            self._create()
         return self._fd
 
+    def _create(self) -> None:
+        """The file appears with a book in it, or not at all: an empty one is a damaged one."""
+        mine = self._path.with_suffix(f".{uuid.uuid4().hex}")
+        descriptor = os.open(mine, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            book = Book(self._told, self._clock.monotonic())
+            _write_all(descriptor, pack(book, self._epoch, log=_Log()).ljust(_HEAD_BYTES, b"\0"), 0)
+            with contextlib.suppress(FileExistsError):  # somebody was quicker
+                os.link(mine, self._path)
+        finally:
+            os.close(descriptor)
+            mine.unlink()
+
     def _change(self, descriptor: int, change: Callable[[Book, float], T]) -> T:
-        data = os.pread(descriptor, _MOST_BYTES, 0)
         now = self._clock.monotonic()
-        book = unpack(data, self._epoch, now) if data else None
-        if book is None:
-            book = unknown(self._told, now) if data or self._is_known else Book(self._told, now)
-        self._is_known = True
+        book = self._read(descriptor, now)
+        self._book = None  # should anything go wrong now, the file is read anew
         result = change(book, now)
-        data = pack(book, self._epoch)
-        if os.pwrite(descriptor, data, 0) != len(data):
-            raise OSError(0, "no room left")
+        self._write(descriptor, book)
+        self._was_here = True
         return result
+
+    def _read(self, descriptor: int, now: float) -> Book:
+        head = os.pread(descriptor, _HEAD_BYTES, 0)
+        if self._book is not None and head == self._head:
+            return self._book  # nobody else was here
+        found = unpack(head)
+        book = None
+        if found is None:
+            self._warn("is damaged or of another version")
+        elif found.epoch != self._epoch and self._was_here:
+            raise StoreError(
+                f"the quota file {self._path} is also used by another machine; nothing more is sent, for machines "
+                "cannot share by a file: give each a folder of its own, or use redis_url"
+            )
+        elif found.epoch == self._epoch and found.touched <= now:  # else: from before the machine was started
+            book = self._follow(descriptor, found)
+        if book is None:
+            self._log = _Log(number=uuid.uuid4().int >> 65)
+            return unknown(self._told, now)
+        if self._is_lost:
+            self._warn("was taken away")
+            book.block_unknown(now)
+            self._is_lost = False
+        return book
+
+    def _follow(self, descriptor: int, found: Head) -> Book | None:
+        """The book with what others have written since the last visit."""
+        log, book = _Log(*found.log), self._book
+        read = self._log
+        if book is None or (read.number, read.start) != (log.number, log.start) or read.end > log.end:
+            book, read = Book(self._told, found.touched), _Log(log.number, log.start, log.start)
+        size = min(log.end - read.end, _MOST_LOG)
+        data = os.pread(descriptor, size, read.end) if size > 0 else b""
+        if len(data) % PLACE_BYTES or zlib.crc32(data, read.checksum) != log.checksum:
+            self._warn("is damaged")
+            return None
+        enter_places(book, data)
+        restore(book, found)
+        self._log = log
+        return book
+
+    def _write(self, descriptor: int, book: Book) -> None:
+        log = self._log
+        added = pack_places(book.places(book.changed))
+        if log.end - log.start + len(added) > max(_LEAST_LOG, 4 * PLACE_BYTES * len(book)):
+            added = pack_places(book.places())  # all of it, beside the old log, which counts until the head is replaced
+            start = _HEAD_BYTES if _HEAD_BYTES + len(added) <= log.start else log.end
+            log = _Log(log.number + 1, start, start)
+        _write_all(descriptor, added, log.end)
+        log = _Log(log.number, log.start, log.end + len(added), zlib.crc32(added, log.checksum))
+        head = pack(book, self._epoch, log=log).ljust(_HEAD_BYTES, b"\0")
+        _write_all(descriptor, head, 0)
+        book.changed.clear()
+        self._book, self._log, self._head = book, log, head
+
+    def _warn(self, problem: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            words = "event=quota_file_lost path=%s: the file that shares the quota %s; waiting a moment, then going on"
+            logger.warning(words, self._path, problem)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(descriptor))
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    if data and os.pwrite(descriptor, data, offset) != len(data):
+        raise OSError(0, "no room left")
 
 
 def _boot_id() -> str:
@@ -120,12 +248,6 @@ def _boot_id() -> str:
 
 
 def _make_private(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = folder.lstat().st_uid
-    except OSError as error:
-        raise ConfigError(
-            f"the quota folder {folder} cannot be made ({error.strerror}); set TMPDIR to a writable folder"
-        ) from None
-    if hasattr(os, "getuid") and owner != os.getuid():
-        raise ConfigError(f"the quota folder {folder} belongs to another user; set TMPDIR to a folder of your own")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        raise PermissionError(0, f"{folder} belongs to another user")

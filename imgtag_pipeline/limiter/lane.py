@@ -16,7 +16,9 @@ from imgtag_pipeline.limiter.trips import LONGEST, RoundTrips
 
 _SHORT_NAP = 0.005  # seconds that are slept through: notes written meanwhile wait so long
 _LONGEST_NAP = 0.25  # other processes may have changed the book since
-_DAWDLING = 0.1  # seconds between a release and its call after which the book is told
+_DAWDLING = 0.1  # seconds between a grant and its call after which the book is told
+_CLOSING = 2.0  # seconds for the last notes
+LAPSE = 0.5  # after which the grant is not used any more
 
 Note = Callable[[Book, float], None]
 
@@ -52,25 +54,26 @@ class FreeSlot:
 
 
 class LaneSlot:
-    """One grant of a lane; all times are the caller's monotonic ones."""
+    """One grant of a lane, to be used at `due` (the caller's monotonic clock) or soon after."""
 
-    __slots__ = ("_is_over", "_lane", "grant", "released", "sent_at")
+    __slots__ = ("_is_over", "_lane", "due", "grant", "sent_at")
 
-    def __init__(self, lane: Lane, grant: Grant, released: float) -> None:
+    def __init__(self, lane: Lane, grant: Grant, due: float) -> None:
         self._lane = lane
         self._is_over = False
         self.grant = grant
-        self.released = released
+        self.due = due
         self.sent_at: float | None = None
 
     def sent(self) -> bool:
         """The call leaves now, unless the slot has lapsed."""
         now = self._lane.clock.monotonic()
-        if self._is_over or now - self.released > LONGEST:
+        if self._is_over or now - self.due > LAPSE:
             self.unused()
             return False
         self.sent_at = now
-        self._lane.sent(self, now)
+        if now - self.due > _DAWDLING:
+            self._lane.dawdled(self, now)
         return True
 
     def replied(self) -> None:
@@ -98,7 +101,6 @@ class Lane:
         self.held_seconds = 0.0
         self.first_asked: float | None = None
         self._shelf = shelf
-        self._unsent: dict[int, LaneSlot] = {}
         self._paused_until = clock.monotonic()
         self._waiting: deque[asyncio.Future[LaneSlot]] = deque()
         self._notes: list[Note] = [lambda book, now: book.tell(qps)]
@@ -135,18 +137,16 @@ class Lane:
         self._paused_until = max(self._paused_until, self.clock.monotonic() + seconds)
         self.note(lambda book, now: book.pause(now + seconds))
 
-    def sent(self, slot: LaneSlot, now: float) -> None:
-        """The call of this slot leaves."""
-        self._unsent.pop(slot.grant.ticket, None)
-        if now - slot.released > _DAWDLING:
-            self._hold(slot, now)
+    def dawdled(self, slot: LaneSlot, sent: float) -> None:
+        """The call of this slot leaves late: it may arrive after its place would be free again without an answer."""
+        latest = sent + self._shelf.early + LONGEST
+        self.note(lambda book, _: book.hold(slot.grant, latest))
 
     def replied(self, slot: LaneSlot) -> None:
         """The call of this slot is over: its latest arrival is known."""
         now = self.clock.monotonic()
         self.last = slot
-        self._unsent.pop(slot.grant.ticket, None)
-        sent = slot.sent_at if slot.sent_at is not None else slot.released
+        sent = slot.sent_at if slot.sent_at is not None else slot.due
         self.trips.add(sent, now)
         allowance = self.trips.allowance(now - sent)
         on_shelf = sent + self._shelf.early
@@ -154,9 +154,9 @@ class Lane:
 
     def unused(self, slot: LaneSlot) -> None:
         """The call of this slot was not made."""
-        self._unsent.pop(slot.grant.ticket, None)
         self.calls -= 1
-        self.note(lambda book, _: book.give_back(slot.grant))
+        self._give_back(slot.grant)
+        self._wake()
 
     async def close(self) -> None:
         """Send the waiting away and write the last notes, if that is still possible."""
@@ -166,9 +166,9 @@ class Lane:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-        with contextlib.suppress(ImgtagError):
+        with contextlib.suppress(ImgtagError, TimeoutError):
             if self._notes:
-                await self._shelf.visit(self._turn)
+                await asyncio.wait_for(self._shelf.visit(self._turn), _CLOSING)
         await self._shelf.close()
 
     def _wake(self) -> None:
@@ -192,7 +192,6 @@ class Lane:
             self._waiting.clear()
 
     async def _round(self) -> None:
-        self._keep_unsent()
         noted = len(self._notes)
         grants, wait, is_held = await self._shelf.visit(self._turn)
         del self._notes[:noted]
@@ -227,28 +226,25 @@ class Lane:
         grants = book.take(now, wanted, horizon=self._shelf.horizon, unanswered=unanswered)
         return grants, book.wait(now), book.is_held(now)
 
-    def _keep_unsent(self) -> None:
-        """A stalled loop may hold slots whose calls have not left: they stay taken."""
-        now = self.clock.monotonic()
-        for slot in self._unsent.values():
-            if now - slot.released > _DAWDLING:
-                self._hold(slot, now + LONGEST)
-
-    def _hold(self, slot: LaneSlot, sent: float) -> None:
-        latest = sent + self._shelf.early + LONGEST
-        self._notes.append(lambda book, _: book.hold(slot.grant, latest))
-
     async def _release(self, grants: list[Grant]) -> None:
-        for grant in grants:
-            while (ahead := grant.at - self._shelf.late - self.clock.monotonic()) > 0:
-                await self.clock.sleep(ahead)
-            while self._waiting and self._waiting[0].done():
-                self._waiting.popleft()
-            now = self.clock.monotonic()
-            if not self._waiting or now < self._paused_until:
-                self._notes.append(lambda book, _, grant=grant: book.give_back(grant))  # type: ignore[misc]
-                continue
-            slot = LaneSlot(self, grant, now)
-            self.calls += 1
-            self._unsent[grant.ticket] = slot
-            self._waiting.popleft().set_result(slot)
+        left = deque(grants)
+        try:
+            while left:
+                while (ahead := left[0].at - self._shelf.late - self.clock.monotonic()) > 0:
+                    await self.clock.sleep(ahead)
+                grant = left.popleft()
+                due = grant.at - self._shelf.early
+                while self._waiting and self._waiting[0].done():
+                    self._waiting.popleft()
+                now = self.clock.monotonic()
+                if not self._waiting or now < self._paused_until or now - due > LAPSE:
+                    self._give_back(grant)
+                    continue
+                self.calls += 1
+                self._waiting.popleft().set_result(LaneSlot(self, grant, due))
+        finally:
+            for grant in left:  # closed meanwhile
+                self._give_back(grant)
+
+    def _give_back(self, grant: Grant) -> None:
+        self._notes.append(lambda book, _: book.give_back(grant))

@@ -7,6 +7,7 @@ Redis for all hosts (`redis`). Each quota key has its own queue (`lane`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +19,16 @@ from imgtag_pipeline.limiter.redis import RedisShelf
 from imgtag_pipeline.limiter.shelf import MemoryShelf, Shelf
 from imgtag_pipeline.model import Quota
 
+logger = logging.getLogger("imgtag_pipeline")
+
 
 class Limiter:
     """Lets calls go at the pace of their quotas.
 
-    `share` is "host" (all processes of this user on this host, the default), a folder to share another circle in, or
-    None for this process alone; with `redis_url`, hosts share as well. Use it from one event loop.
+    `share` is "host" (all processes of this user on this host that have the same temporary folder, the default), a
+    local folder to share another circle in, or None for this process alone; with `redis_url`, hosts share as well.
+    Where a host has no file locks (Windows) or no writable temporary folder, "host" is this process alone, and one
+    warning says so. Use it from one event loop.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Limiter:
         self._share = share
         self._redis_url = redis_url
         self._lanes: dict[str, Lane] = {}
+        self._is_alone = False
 
     async def acquire(self, quota: Quota) -> Slot:
         """Wait for this call's turn; returns at the moment at which it may be sent, and the caller sends at once."""
@@ -74,12 +80,15 @@ class Limiter:
         return sum(lane.held_seconds for lane in self._lanes.values())
 
     def used(self, quota: Quota) -> float | None:
-        """Calls sent by this limiter as a share of what the quota allowed since the first was asked for."""
+        """Calls sent by this limiter as a share of what the quota allowed since the first was asked for; 1 at most.
+
+        A second's calls may all go at its beginning, so a run is taken to last a whole second at least.
+        """
         lane = self._lanes.get(quota.key)
         if lane is None or lane.first_asked is None:
             return None
         elapsed = self._clock.monotonic() - lane.first_asked
-        return lane.calls / (lane.qps * elapsed) if elapsed > 0 else None
+        return min(1.0, lane.calls / (lane.qps * max(1.0, elapsed)))
 
     async def aclose(self) -> None:
         """Stop all queues (waiting calls are cancelled) and give back what was not used."""
@@ -102,6 +111,24 @@ class Limiter:
         if self._redis_url is not None:
             return RedisShelf(self._redis_url, quota.key, qps, self._clock)
         is_host_wide = self._share == "host"
-        if self._share is None or not CAN_SHARE or (is_host_wide and not isinstance(self._clock, SystemClock)):
+        if self._share is None or (is_host_wide and not isinstance(self._clock, SystemClock)):
             return MemoryShelf(qps, self._clock)  # the times of another clock mean nothing to other processes
-        return FileShelf(host_folder() if is_host_wide else Path(self._share), quota.key, qps, self._clock)
+        problem = "this system has no file locks"
+        if CAN_SHARE:
+            try:
+                return FileShelf(host_folder() if is_host_wide else Path(self._share), quota.key, qps, self._clock)
+            except OSError as error:
+                problem = error.strerror or type(error).__name__
+            if not is_host_wide:
+                raise ConfigError(
+                    f"the quota cannot be shared in {self._share} ({problem}); name a local folder that is writable"
+                )
+        self._warn_alone(problem)
+        return MemoryShelf(qps, self._clock)
+
+    def _warn_alone(self, problem: str) -> None:
+        if not self._is_alone:
+            words = "event=quota_not_shared: this process keeps to the quota by itself, other processes on this host "
+            words += "are not seen (%s); set TMPDIR to a writable local folder, or qps to this process's share"
+            logger.warning(words, problem)
+        self._is_alone = True

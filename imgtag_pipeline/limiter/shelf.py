@@ -60,6 +60,7 @@ class MemoryShelf:
 
     async def visit(self, change: Callable[[Book, float], T]) -> T:
         """Nobody else is here."""
+        self._book.changed.clear()
         return change(self._book, self._clock.monotonic())
 
     async def close(self) -> None:

@@ -1,79 +1,103 @@
-"""A book as bytes, and back: a checksum in front, so that what a dying process left half written is noticed."""
+"""A book as bytes, and back: a checksum in front, so that what is damaged or of another format is noticed."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 
 import msgspec
-import numpy as np
 
-from imgtag_pipeline.limiter.book import Book
+from imgtag_pipeline.limiter.book import Book, Place
 from imgtag_pipeline.limiter.level import Level
 
-FORGET = 60.0  # seconds without a visit after which what throttled answers taught is forgotten
-_HEAD = struct.Struct("<4sII")
-_MAGIC = b"itq1"
+_FRAME = struct.Struct("<4sII")
+_MAGIC = b"itq2"
+_PLACE = struct.Struct("<q?dd")
+PLACE_BYTES = _PLACE.size
 
 
-class _Stored(msgspec.Struct, array_like=True):
+class Head(msgspec.Struct, array_like=True):
+    """All of a book but its places; `log` says where those are, as its shelf understands it."""
+
     epoch: str
     level: Level
     tickets: int
     paced: float
     paused_until: float
+    blocked_until: float
     touched: float
-    free: bytes
-    soon: bytes
-    ticket: bytes
+    log: tuple[int, int, int, int]
+    places: bytes
 
 
-_DECODER = msgspec.msgpack.Decoder(_Stored)
+_DECODER = msgspec.msgpack.Decoder(Head)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def pack(book: Book, epoch: str) -> bytes:
+def pack(book: Book, epoch: str, *, log: tuple[int, int, int, int] = (0, 0, 0, 0), places: bytes = b"") -> bytes:
     """The book as bytes; `epoch` names the clock that its times are on."""
-    stored = _Stored(
-        epoch,
-        book.level,
-        book.tickets,
-        book.paced,
-        book.paused_until,
-        book.touched,
-        book.free.tobytes(),
-        book.soon.tobytes(),
-        book.ticket.tobytes(),
+    head = Head(
+        epoch, book.level, book.tickets, book.paced, book.paused_until, book.blocked_until, book.touched, log, places
     )
-    body = _ENCODER.encode(stored)
-    return _HEAD.pack(_MAGIC, len(body), zlib.crc32(body)) + body
+    body = _ENCODER.encode(head)
+    return _FRAME.pack(_MAGIC, len(body), zlib.crc32(body)) + body
 
 
-def unpack(data: bytes, epoch: str, now: float) -> Book | None:
-    """The book of these bytes, None when they are damaged; what belongs to another epoch is long over."""
+def unpack(data: bytes) -> Head | None:
+    """What `pack` was given; None when it is damaged or of another format."""
     try:
-        magic, size, checksum = _HEAD.unpack_from(data)
-        body = data[_HEAD.size : _HEAD.size + size]
+        magic, size, checksum = _FRAME.unpack_from(data)
+        body = data[_FRAME.size : _FRAME.size + size]
         if magic != _MAGIC or len(body) != size or zlib.crc32(body) != checksum:
             return None
-        stored = _DECODER.decode(body)
+        return _DECODER.decode(body)
     except (struct.error, msgspec.DecodeError):
         return None
-    if stored.epoch != epoch:
-        return Book(stored.level.told, now)
-    level = stored.level if now - stored.touched < FORGET else Level(stored.level.told)
-    book = Book(level.told, now)
-    book.level = level
-    book.tickets, book.touched = stored.tickets, stored.touched
-    book.paced, book.paused_until = stored.paced, stored.paused_until
-    book.free = np.frombuffer(stored.free, dtype=np.float64).copy()
-    book.soon = np.frombuffer(stored.soon, dtype=np.float64).copy()
-    book.ticket = np.frombuffer(stored.ticket, dtype=np.int64).copy()
+
+
+def restore(book: Book, head: Head) -> None:
+    """Put the head's words into the book; its places are entered by themselves."""
+    book.level, book.tickets, book.touched = head.level, head.tickets, head.touched
+    book.paced, book.paused_until, book.blocked_until = head.paced, head.paused_until, head.blocked_until
+
+
+def pack_whole(book: Book, epoch: str) -> bytes:
+    """The book with its places as bytes."""
+    return pack(book, epoch, places=pack_places(book.places()))
+
+
+def pack_places(places: Iterable[tuple[int, Place | None]]) -> bytes:
+    """What calls hold, as bytes."""
+    pack_one = _PLACE.pack
+    return b"".join(
+        pack_one(ticket, place.is_refused, place.end, place.soon) if place else pack_one(ticket, False, 0.0, 0.0)
+        for ticket, place in places
+    )
+
+
+def enter_places(book: Book, data: bytes) -> None:
+    """Enter what `pack_places` was given; the newest word on a call counts."""
+    newest: dict[int, Place | None] = {}
+    for ticket, is_refused, end, soon in _PLACE.iter_unpack(data):
+        newest[ticket] = Place(end, soon, is_refused) if end else None
+    for ticket, place in newest.items():
+        book.enter(ticket, place)
+
+
+def unpack_whole(data: bytes, epoch: str, told: float) -> Book | None:
+    """What `pack_whole` was given; None when it is damaged or of another format."""
+    head = unpack(data)
+    if head is None or head.epoch != epoch or len(head.places) % PLACE_BYTES:
+        return None
+    book = Book(told, head.touched)
+    enter_places(book, head.places)
+    restore(book, head)
     return book
 
 
 def unknown(told: float, now: float) -> Book:
-    """A book to go on with when the last one is lost: every slot may have been used just now."""
+    """A book to go on with when the last one is lost: every place may have been used just now."""
     book = Book(told, now)
-    book.block(now + book.level.allowed()[1])
+    book.block_unknown(now)
     return book

@@ -1,14 +1,17 @@
 """How late may a call have reached the server? Answered from the round trips seen: what turns a log of sends into a
-promise about arrivals (`limiter` frees a slot a window after the latest moment at which the call can have arrived).
+promise about arrivals (`limiter` frees a place a window after the latest moment at which the call can have arrived).
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 GRAIN = 0.0002  # clock grain and rounding, on top of every allowance
 LONGEST = 1.5  # a request that takes longer than this to arrive (a lost SYN takes 1 s) is beyond what is promised
 _KEPT = 128
+_EVERY = 0.05  # seconds between the round trips that are kept, so that a busy moment is not taken for the usual
+_REMEMBERED = 30.0  # seconds, and up to twice that, for which the shortest round trip counts
 _WARM_ENOUGH = 16
 _MEAN_GIVEN_AWAY = 0.03  # of a window: what allowances may cost on average before the usual spread counts as the
 _SPREAD_MARGIN = 0.005  # server's own working time, which delays no arrival; then this much stays for the network
@@ -25,8 +28,11 @@ class RoundTrips:
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=_KEPT)
+        self._kept_at = -math.inf
         self._first_reply: float | None = None
         self._warm = 0
+        self._shortest = self._shortest_before = math.inf  # of this stretch of time and of the one before
+        self._turned_at = 0.0
         self._base = 0.0
         self._margin = GRAIN
         self._typical = LONGEST
@@ -35,14 +41,22 @@ class RoundTrips:
     def add(self, sent: float, replied: float) -> None:
         """A call sent at `sent` was answered at `replied`."""
         if self._first_reply is None or replied < self._first_reply:
-            self._first_reply = replied
+            self._first_reply = self._turned_at = replied
         if sent < self._first_reply:
             return  # probably opened its own connection: says nothing about the shortest way
-        self._warm += 1
         rtt = replied - sent
-        self._recent.append(rtt)
+        if replied - self._turned_at > _REMEMBERED:
+            self._turned_at, self._shortest_before, self._shortest = replied, self._shortest, rtt
+        is_shortest = rtt < self._shortest
+        self._shortest = min(self._shortest, rtt)
         self._longest = max(self._longest, rtt)
-        if rtt < self._base or self._warm <= 2 * _WARM_ENOUGH or self._warm % 8 == 0:
+        if self._warm <= 2 * _WARM_ENOUGH or replied - self._kept_at >= _EVERY:
+            self._kept_at = replied
+            self._warm += 1
+            self._recent.append(rtt)
+            if self._warm <= 2 * _WARM_ENOUGH or self._warm % 8 == 0:
+                is_shortest = True
+        if is_shortest:
             self._learn()
 
     def allowance(self, rtt: float) -> float:
@@ -58,9 +72,9 @@ class RoundTrips:
             return
         trips = sorted(self._recent)
         self._longest = trips[-1]
-        self._base = trips[0]
+        self._base = shortest = min(self._shortest, self._shortest_before, trips[0])
         self._margin = GRAIN + (trips[len(trips) // 8] - trips[0]) / 2  # the shortest is yet to be seen
-        usual = trips[: len(trips) - len(trips) // 8]  # without the few of a stalled loop
+        usual = [shortest, *trips[: len(trips) - len(trips) // 8]]  # without the few of a stalled loop
         over, most = 0.0, _MEAN_GIVEN_AWAY * len(usual)
         for rank in range(len(usual) - 1, 0, -1):  # lower the base from the longest trip while that is affordable
             over += (usual[rank] - usual[rank - 1]) * (len(usual) - rank)

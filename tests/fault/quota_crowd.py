@@ -47,6 +47,8 @@ class Recorder:
 
 def judged(arrivals: list[float], qps: float, seconds: float = 1.0) -> Seen:
     """The worst sliding window, and the share of the quota used in the whole seconds from the first call on."""
+    if not arrivals:
+        return Seen(0, 0, 0.0)
     recent: deque[float] = deque()
     worst = 0
     for at in arrivals:
@@ -54,14 +56,29 @@ def judged(arrivals: list[float], qps: float, seconds: float = 1.0) -> Seen:
         while recent[0] <= at - seconds:
             recent.popleft()
         worst = max(worst, len(recent))
-    whole = int(arrivals[-1] - arrivals[0])
+    whole = max(1, int(arrivals[-1] - arrivals[0]))
     return Seen(len(arrivals), worst, sum(at < arrivals[0] + whole for at in arrivals) / (qps * whole))
 
 
-def start_callers(port: int, number: int, *options: str, share: Path | str) -> list[subprocess.Popen]:
-    """So many processes that call as quickly as they may."""
-    command = [sys.executable, __file__, "call", str(port), "--share", str(share), *options]
-    return [subprocess.Popen(command) for _ in range(number)]
+def start_callers(port: int, number: int, *options: object, share: Path | str) -> list[subprocess.Popen]:
+    """So many processes that call as quickly as they may, once all of them are ready."""
+    callers = [ready_caller(port, *options, share=share) for _ in range(number)]
+    for caller in callers:
+        go(caller)
+    return callers
+
+
+def ready_caller(port: int, *options: object, share: Path | str) -> subprocess.Popen:
+    """A process that has its imports behind it and calls from `go` on."""
+    command = [sys.executable, __file__, "call", str(port), "--share", str(share), *map(str, options)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def go(caller: subprocess.Popen) -> None:
+    """Let it call."""
+    assert caller.stdout.readline() == b"ready\n"
+    caller.stdin.write(b"go\n")
+    caller.stdin.flush()
 
 
 async def serve() -> None:
@@ -120,7 +137,12 @@ def main() -> None:
     parser.add_argument("--share", default="")
     parser.add_argument("--redis")
     arguments = parser.parse_args()
-    asyncio.run(serve() if arguments.role == "serve" else call(arguments))
+    if arguments.role == "serve":
+        asyncio.run(serve())
+        return
+    print("ready", flush=True)
+    if sys.stdin.readline():
+        asyncio.run(call(arguments))
 
 
 if __name__ == "__main__":
