@@ -113,6 +113,7 @@ class Forks:
         self.wish({"argv": [str(word) for word in argv], **outputs, "env": env or {}})
         while (words := self._read())[0] != b"pid":
             pass
+        self.ended.pop(int(words[1]), None)  # a number that an earlier process had
         return Process(self, int(words[1]), folder)
 
     def wish(self, wish):
