@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from imgtag_pipeline.model import Price
 from imgtag_pipeline.report import counted, rows_in_words
 
 PLAN_ROWS = 8192
+_MOST_MONTHS: Final = 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,9 @@ class Plan:
 
     `rows` are the caller's, `images` the distinct ones, `known` those that the checkpoint answers, `impossible` those
     that cannot succeed and cost no call, `payable` the rest. `calls` are the paid calls for these; `yuan` what they
-    come to in this calendar month after `billed_before` calls (`tiers` says how many at which price), None where
-    the price is unknown; `seconds` how long they take at `qps`, None where nothing limits them, and `finish` when that
-    is.
+    come to (`tiers` says how many at which price), None where the price is unknown: after `billed_before` calls in
+    this calendar month, and anew in each further one of the `months` that they last. `seconds` is how long they take
+    at `qps`, None where nothing limits them, and `finish` when that is.
     """
 
     provider: str
@@ -44,6 +45,7 @@ class Plan:
     finish: str | None
     billed_before: int
     tiers: tuple[tuple[int, float], ...] = ()
+    months: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -51,7 +53,6 @@ class Plan:
 
     def __str__(self) -> str:
         """A few aligned lines for a person."""
-        money = "unknown (give price=)" if self.yuan is None else f"{self.yuan:,.4f} yuan ({self.price})"
         time = "as fast as this machine reads" if self.seconds is None else _duration(self.seconds)
         pace = "no quota" if self.qps is None else f"{self.qps:g} calls a second"
         rows = [
@@ -60,12 +61,19 @@ class Plan:
             ("known", f"{self.known:,} (no call)"),
             ("impossible", f"{self.impossible:,} (no call, a failed row each)"),
             ("to ask", f"{counted(self.payable, 'image')}, {counted(self.calls, 'call')}"),
-            ("cost", money),
-            *((("", f"{calls:,} calls at {yuan:g} yuan") for calls, yuan in self.tiers) if len(self.tiers) > 1 else ()),
-            *([("this month", f"{counted(self.billed_before, 'call')} before")] if self.billed_before else []),
-            ("time", f"{time} at {pace}" + (f", done {self.finish}" if self.finish else "")),
+            *zip(("cost", *[""] * 9), self._money(), strict=False),
+            ("time", f"{time} at {pace}" + (f", done {_moment(self.finish)}" if self.finish else "")),
         ]
         return "\n".join(f"{name:<11} {value}" for name, value in rows)
+
+    def _money(self) -> Iterator[str]:
+        yield "unknown (give price=)" if self.yuan is None else f"{self.yuan:,.4f} yuan ({self.price})"
+        if len(self.tiers) > 1:
+            yield from (f"{counted(calls, 'call')} at {yuan:g} yuan" for calls, yuan in self.tiers)
+        if self.billed_before and self.yuan is not None:
+            yield f"{counted(self.billed_before, 'call')} billed before in this month"
+        if self.months > 1 and len(self.tiers) > 1:
+            yield f"over {self.months} calendar months; tiers begin anew in each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +139,15 @@ class _Batches:
 
 
 def _plan(counts: dict[str, int], calls: int, basis: Basis) -> Plan:
-    cost = None if basis.price is None else pricing.added(basis.price, basis.billed_before, calls)
     seconds = None if basis.qps is None else calls / basis.qps
-    finish = None if seconds is None else (basis.now + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+    months = _months(calls, basis)
+    price, cost = basis.price, None
+    tiers: dict[int, int] = {}
+    if price is not None:
+        cost = sum(pricing.added(price, before, count) for before, count in months)
+        for before, count in months:
+            for part, each in pricing.by_tier(price, before, count):
+                tiers[each] = tiers.get(each, 0) + part
     return Plan(
         provider=basis.provider,
         calls=calls,
@@ -141,16 +155,37 @@ def _plan(counts: dict[str, int], calls: int, basis: Basis) -> Plan:
         price=basis.price_text,
         qps=basis.qps,
         seconds=seconds,
-        finish=finish,
+        finish=_finish(basis.now, seconds),
         billed_before=basis.billed_before,
-        tiers=() if basis.price is None else _tiers(basis.price, basis.billed_before, calls),
+        tiers=tuple((count, each / pricing.MICRO) for each, count in tiers.items()),
+        months=len(months),
         **counts,
     )
 
 
-def _tiers(price: Price, before: int, calls: int) -> tuple[tuple[int, float], ...]:
-    parts = pricing.by_tier(price, before, calls)
-    return tuple((count, each / pricing.MICRO) for count, each in parts)
+def _months(calls: int, basis: Basis) -> list[tuple[int, int]]:
+    """The calls by the calendar months in which they are made at full pace, each with those billed before in it."""
+    months: list[tuple[int, int]] = []
+    before, at = basis.billed_before, basis.now
+    while basis.qps is not None and len(months) < _MOST_MONTHS:
+        end = pricing.month_end(at)
+        room = int((end - at).total_seconds() * basis.qps)
+        if room >= calls:
+            break
+        months.append((before, room))
+        before, at, calls = 0, end, calls - room
+    return [*months, (before, calls)]
+
+
+def _finish(now: datetime, seconds: float | None) -> str | None:
+    try:
+        return None if seconds is None else (now + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+    except OverflowError:
+        return None
+
+
+def _moment(finish: str) -> str:
+    return f"{datetime.fromisoformat(finish).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _duration(seconds: float) -> str:

@@ -45,7 +45,39 @@ def test_money_is_told_tier_by_tier_after_what_the_month_has_had():
     assert plan.tiers == ((10, 0.0025), (100, 0.002), (40, 0.0017))
     assert plan.yuan == pytest.approx(sum(calls * each for calls, each in plan.tiers))
     assert "100 calls at 0.002 yuan" in str(plan)
-    assert "90 calls before" in str(plan)
+    assert "90 calls billed before in this month" in str(plan)
+
+
+def test_a_long_run_begins_the_tiers_anew_in_each_month():
+    """The month of China has 16 hours left of November for 115,200 calls at 2 a second; December takes the rest."""
+    now = datetime(2026, 11, 30, 0, 0, tzinfo=UTC)
+    price = Price(((100_000, 2500), (None, 2000)))
+    basis = Basis("x/y", price, "words", 2.0, 1, 90_000, now)
+    plan = counted_plan(120_000, basis)
+    assert plan.months == 2
+    assert plan.tiers == ((10_000 + 4_800, 0.0025), (105_200, 0.002))
+    assert plan.yuan == 14_800 * 0.0025 + 105_200 * 0.002
+    assert "over 2 calendar months" in str(plan)
+
+
+def test_a_plan_for_longer_than_calendars_go_is_a_plan():
+    """Nobody waits so long, but it is no error."""
+    plan = counted_plan(20_000, Basis("x/y", PRICE, "words", 1e-8, 1, 0, NOW))
+    assert (plan.calls, plan.finish) == (20_000, None)
+    assert "days" in str(plan)
+
+
+def counted_plan(images, basis):
+    """For so many different images."""
+    rows = pa.record_batch({"url": pa.array([str(number) for number in range(images)])})
+    return make_plan(
+        iter([rows]),
+        lambda batch: (batch.column("url"), None),
+        lambda keys: [None] * len(keys),
+        key_of=str,
+        precheck=lambda url: None,
+        basis=basis,
+    )
 
 
 def test_an_unknown_price_is_said_as_unknown():
