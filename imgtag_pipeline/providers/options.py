@@ -25,7 +25,7 @@ def between(name: str, value: Any, low: float, high: float, *, is_whole: bool = 
 
 
 def base_url(name: str, value: str) -> str:
-    """The option as `scheme://host[:port]`; https where no scheme is given."""
+    """The option as `scheme://host[:port]`, as it stands in a `Host` header; https where no scheme is given."""
     given = value if "://" in value else f"https://{value}"
     try:
         parts = urlsplit(given)
@@ -35,7 +35,9 @@ def base_url(name: str, value: str) -> str:
     extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
     if not is_written_well or parts.scheme not in ("http", "https") or not parts.hostname or extra:
         raise ConfigError(f"{name} cannot be used; allowed: http(s)://host[:port], for example http://127.0.0.1:8099")
-    return f"{parts.scheme}://{parts.netloc}"
+    default = {"http": 80, "https": 443}[parts.scheme]
+    host = parts.netloc.lower()
+    return f"{parts.scheme}://{host.removesuffix(f':{default}') if parts.port == default else host.removesuffix(':')}"
 
 
 def region(name: str, value: str) -> None:

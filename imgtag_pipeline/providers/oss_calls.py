@@ -57,6 +57,7 @@ class Service:
     signature: Signature
     credentials: Credentials
     qps: float | None
+    limits: Limits = LIMITS
 
     def quota(self) -> Quota:
         """Per account, region or host, and call."""
@@ -85,7 +86,7 @@ def _refused(target: Target, service: Service) -> PermanentError | None:
         return PermanentError(
             "signature V4 needs the bucket's region, which this URL does not tell; give region=", code="NoRegion"
         )
-    return extension_of(target.key, LIMITS)
+    return extension_of(target.key, service.limits)
 
 
 def converse(image: Image, service: Service, read: Read) -> Generator[Step, Any, Result]:

@@ -60,16 +60,16 @@ def verdict(code: str, message: str | None, status: int) -> Verdict:
     """What the code stands for; one of IMM's goes by its status first, an unknown one by its family."""
     real = real_code(code, message)
     if code in IMM:
-        return TRANSIENT if status >= 500 else _of_imm(real, status)
+        return TRANSIENT if status >= 500 else _of_family(real, status)
     known = CODES.get(code)
     if known is not None:
         return known
+    return by_status(status) if status >= 500 and not code.endswith("LimitExceeded") else _of_family(code, status)
+
+
+def _of_family(code: str, status: int) -> Verdict:
     if code.endswith("LimitExceeded"):
         return THROTTLED
-    return by_status(status) if status >= 500 else _of_imm(code, status)
-
-
-def _of_imm(code: str, status: int) -> Verdict:
     return next((found for prefix, found in IMM_PREFIXES if code.startswith(prefix)), by_status(status))
 
 

@@ -50,6 +50,7 @@ class OssTagimage:
 
     region: of the buckets; needed for oss:// references, custom domains and accelerate hosts. endpoint: where to send
     instead of the host of the URL. domain, bucket: a custom domain and the bucket it leads to. signature: "v4" or "v1".
+    any_format: also objects whose name says another format than those of `oss_labels`; the manual states none.
     """
 
     region: str | None = None
@@ -57,6 +58,7 @@ class OssTagimage:
     domain: str | None = None
     bucket: str | None = None
     signature: Signature = "v4"
+    any_format: bool = False
     qps: float | None = None
     credentials: Credentials = field(default_factory=lambda: AlibabaDefault("oss"), repr=False)
 
@@ -67,7 +69,8 @@ class OssTagimage:
 
     def _service(self) -> Service:
         place = Place(self.endpoint, self.region, self.domain, self.bucket)
-        return Service(ADDRESS, "imm/tagimage", place, self.signature, self.credentials, self.qps)
+        limits = replace(oss_calls.LIMITS, formats=()) if self.any_format else oss_calls.LIMITS
+        return Service(ADDRESS, "imm/tagimage", place, self.signature, self.credentials, self.qps, limits)
 
     @staticmethod
     def facts_of(address: str) -> Facts:

@@ -49,7 +49,7 @@ _WEB: Final = ("http", "https")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a vendor accepts. `sides` are the smallest and largest side in pixels, inclusive; None is no limit."""
+    """What a vendor accepts: all formats where none is named; None is no limit. Sides are in pixels, inclusive."""
 
     formats: tuple[str, ...]
     max_bytes: int | None = None
@@ -105,7 +105,7 @@ def extension_of(path: str, limits: Limits) -> PermanentError | None:
     """The same for a plain path or the key of an object."""
     name, dot, extension = unquote(path.rsplit("/", 1)[-1]).rpartition(".")
     kind = EXTENSIONS.get(extension.strip().lower()) if dot and name else None
-    if kind is None or kind in limits.formats:
+    if kind is None or not limits.formats or kind in limits.formats:
         return None
     return _wrong_format(kind, limits)
 
@@ -128,6 +128,8 @@ def check_bytes(data: bytes, limits: Limits) -> PermanentError | None:
         return PermanentError("the image is empty (0 bytes)", code="EmptyFile")
     if limits.max_bytes is not None and len(data) > limits.max_bytes:
         return PermanentError(f"the image has {len(data):,} bytes; allowed: {limits.max_bytes:,}", code="ImageTooLarge")
+    if not limits.formats:
+        return None
     header = sniff(data)
     if header is None:
         return PermanentError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -32,7 +32,7 @@ from imgtag_pipeline.model import (
     ask,
     read,
 )
-from imgtag_pipeline.providers import precheck, tencent_calls
+from imgtag_pipeline.providers import options, precheck, tencent_calls
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
 from imgtag_pipeline.providers.decode import Columns, best_first, rows, tag
 from imgtag_pipeline.providers.tencent_calls import Body
@@ -42,7 +42,8 @@ ADDRESS: Final = "tencent_v1"
 ENDPOINT: Final = "http://service.image.myqcloud.com"
 PATH: Final = "/v1/detection/imagetag_detect"
 JSON: Final = ("content-type", "application/json")
-LIMITS: Final = precheck.Limits(("JPEG", "PNG", "BMP"), 3 << 20, words="over 50x50 advised")
+MAX_BYTES: Final = 3 << 20
+LIMITS: Final = precheck.Limits(("JPEG", "PNG", "BMP"), MAX_BYTES, words="over 50x50 advised")
 COLUMNS: Final = Columns(("tag_name",), "label", ("tag_confidence",), 100.0, spoken="zh")
 FACTS: Final = Facts(
     title="General tags, version 1",
@@ -64,18 +65,21 @@ class TencentV1:
 
     image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and sends base64. endpoint, path: later
     editions of the manual have https://recognition.image.myqcloud.com. bucket: a historical field of the token.
+    max_bytes: larger images are not sent in bytes mode; the manual states no size.
     """
 
     image_mode: Literal["url", "bytes"] = "url"
     endpoint: str = ENDPOINT
     path: str = PATH
     bucket: str = ""
+    max_bytes: int = MAX_BYTES
     qps: float | None = None
     credentials: Credentials = field(default_factory=lambda: Environment("tencent"), repr=False)
 
     def __post_init__(self) -> None:
         full = tencent_calls.check_options(self.image_mode, self.endpoint, self.path, self.qps)
         object.__setattr__(self, "endpoint", full)
+        options.between("max_bytes", self.max_bytes, 1, 64 << 20, is_whole=True)
 
     @staticmethod
     def facts_of(address: str) -> Facts:
@@ -149,8 +153,8 @@ class TencentV1:
         if self.image_mode == "url":
             body["url"] = ascii_url(image.url.strip())
         else:
-            data = yield from read(image, max_bytes=LIMITS.max_bytes or 0)
-            problem = precheck.check_bytes(data, LIMITS)
+            data = yield from read(image, max_bytes=self.max_bytes)
+            problem = precheck.check_bytes(data, replace(LIMITS, max_bytes=self.max_bytes))
             if problem is not None:
                 return problem
             body["image"] = b64encode(data).decode()

@@ -7,7 +7,7 @@ those of version 1 are held. Price, quota and whether failures are billed are no
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -34,13 +34,14 @@ from imgtag_pipeline.providers import precheck, tencent_calls
 from imgtag_pipeline.providers.bodies import multipart
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
 from imgtag_pipeline.providers.decode import Columns, best_first, row, rows, tag
+from imgtag_pipeline.providers.precheck import Limits
 from imgtag_pipeline.providers.tencent_calls import Body
 from imgtag_pipeline.urls import ascii_url, unsigned_url
 
 ADDRESS: Final = "tencent_v2"
 ENDPOINT: Final = "https://recognition.image.myqcloud.com"
 PATH: Final = "/imagetag/picture_classify"
-LIMITS: Final = precheck.Limits(("JPEG", "PNG", "BMP"), (6 << 20) - 4096)  # the rest of the body needs some bytes
+LIMITS: Final = Limits(("JPEG", "PNG", "BMP"), (6 << 20) - 4096)  # the rest of the body needs some bytes
 COLUMNS: Final = Columns(("label_name", "level_name"), "label", ("probability",), spoken="en")
 FACTS: Final = Facts(
     title="General tags, version 2, usually five",
@@ -61,13 +62,14 @@ class TencentV2:
     """`picture_classify`.
 
     image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and sends it as a form's file. bucket: a
-    historical field of the token.
+    historical field of the token. any_format: send images of any format; the manual names none.
     """
 
     image_mode: Literal["url", "bytes"] = "url"
     endpoint: str = ENDPOINT
     path: str = PATH
     bucket: str = ""
+    any_format: bool = False
     qps: float | None = None
     credentials: Credentials = field(default_factory=lambda: Environment("tencent"), repr=False)
 
@@ -131,7 +133,11 @@ class TencentV2:
         if self.image_mode == "bytes":
             return None
         is_near = precheck.is_private(urlsplit(self.endpoint).hostname or "")
-        return precheck.check_reference(url, LIMITS, is_reached_from_here=is_near)
+        return precheck.check_reference(url, self._limits, is_reached_from_here=is_near)
+
+    @property
+    def _limits(self) -> Limits:
+        return replace(LIMITS, formats=()) if self.any_format else LIMITS
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
         """One call for one image."""
@@ -149,7 +155,7 @@ class TencentV2:
             )
         else:
             data = yield from read(image, max_bytes=LIMITS.max_bytes or 0)
-            problem = precheck.check_bytes(data, LIMITS)
+            problem = precheck.check_bytes(data, self._limits)
             if problem is not None:
                 return problem
             body, kind = multipart({"app_id": app_id}, "image", data)

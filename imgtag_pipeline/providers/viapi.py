@@ -31,6 +31,7 @@ from imgtag_pipeline.model import (
 from imgtag_pipeline.providers import (
     options,
     precheck,
+    viapi_hosts,
     viapi_jobs,
     viapi_logos,
     viapi_replies,
@@ -64,7 +65,8 @@ class Viapi:
 
     color_count: RecognizeImageColor's number of colours, 1 to 10. certificate_type: EvaluateCertificateQuality's
     "IDCard" or "BusinessLicense". image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and uploads
-    it. image_hosts: "oss" refuses images outside of the region's OSS without a call, as the first manuals demand.
+    it. image_hosts: "region" refuses without a call what lies in OSS of another region, "oss" also what is not in OSS,
+    as the first manuals demand; "any" leaves that to the vendor.
     """
 
     action: str
@@ -72,7 +74,7 @@ class Viapi:
     certificate_type: Literal["IDCard", "BusinessLicense"] | None = None
     batch_size: int = 0
     image_mode: Literal["url", "bytes"] = "url"
-    image_hosts: Literal["any", "oss"] = "any"
+    image_hosts: viapi_hosts.Hosts = "region"
     signature: Literal["rpc", "acs3"] = "rpc"
     region: str = "cn-shanghai"
     endpoint: str | None = None
@@ -86,7 +88,7 @@ class Viapi:
         if self.action not in ACTIONS:
             raise ConfigError(f"action is {self.action!r}; allowed: {', '.join(ACTIONS)}")
         options.one_of("image_mode", self.image_mode, ("url", "bytes"))
-        options.one_of("image_hosts", self.image_hosts, ("any", "oss"))
+        options.one_of("image_hosts", self.image_hosts, viapi_hosts.HOSTS)
         options.one_of("signature", self.signature, ("rpc", "acs3"))
         options.region("region", self.region)
         if self.qps is not None:
@@ -207,19 +209,7 @@ class Viapi:
             return None
         is_near = precheck.is_private(urlsplit(self._endpoint).hostname or "")
         found = precheck.check_reference(url, self.limits, is_reached_from_here=is_near)
-        return found or self._check_region(url)
-
-    def _check_region(self, url: str) -> PermanentError | None:
-        host = (urlsplit(url.strip()).hostname or "").lower()
-        is_oss = host.endswith(".aliyuncs.com") and ".oss-" in host
-        is_here = f".oss-{self.region}." in host or f".oss-{self.region}-internal." in host or ".oss-accelerate" in host
-        if (is_oss and not is_here) or (self.image_hosts == "oss" and not (is_oss and is_here)):
-            return PermanentError(
-                f"the image is not in OSS of {self.region}, where the vendor fetches from; copy it there or use "
-                'image_mode="bytes"',
-                code="WrongRegion" if is_oss else "ForeignHost",
-            )
-        return None
+        return found or viapi_hosts.check_host(url, self.region, self.image_hosts)
 
     # --- the conversation -------------------------------------------------------------------------------------
 

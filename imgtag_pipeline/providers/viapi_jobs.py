@@ -93,8 +93,13 @@ def state_of(reply: Reply) -> State:
     if status is None:
         raise Malformed("the answer has no Status")
     status = status.upper()
-    tags = read_job_result(fields.get("Result")) if status == "PROCESS_SUCCESS" else None
-    return State(status, tags, said(fields.get("ErrorCode")), said(fields.get("ErrorMessage")))
+    if status != "PROCESS_SUCCESS":
+        return State(status, None, said(fields.get("ErrorCode")), said(fields.get("ErrorMessage")))
+    try:
+        return State(status, read_job_result(fields.get("Result")))
+    except Malformed as problem:
+        # The job is done and paid for: asking again gives the same, and buying again most likely too.
+        return State(status, code="MalformedResult", message=str(problem))
 
 
 def converse(provider: Submitting, image: Image, known: Job | None) -> Generator[Step, Any, Result]:
@@ -144,8 +149,9 @@ def _wait(provider: Submitting, job_id: str, started: datetime | None) -> Genera
         try:
             reply = yield from ask(provider.poll_call(job_id, wait))
         except PermanentError as error:
-            # InvalidParameter.BadRequest: the id is unknown or has expired.
-            return State("EXPIRED", code=error.code, message=str(error), is_expired=_is_unknown_id(error))
+            # The id of an earlier run's job may have expired; one that was given just now has not, whatever is wrong.
+            is_expired = started is not None and _is_unknown_id(error)
+            return State("UNKNOWN", code=error.code, message=str(error), is_expired=is_expired)
         waited += wait
         state = reply.once(state_of)
         action = STATES.get(state.status, "wait")
@@ -168,6 +174,7 @@ def _is_over(reply: Reply, started: datetime) -> bool:
 
 
 def _is_unknown_id(error: PermanentError) -> bool:
+    """InvalidParameter.BadRequest stands for an id that is unknown or has expired."""
     return error.code.startswith(("InvalidParameter", "InvalidJob", "ParameterError")) or error.code == "HTTP404"
 
 

@@ -117,6 +117,7 @@ OSS = [
     (404, "ResourceNotFound", "no project", FATAL, "yes"),
     (400, "Imm Client", "Throttling.User, slow, [id]", THROTTLED, "yes"),
     (429, "Imm Client", "LimitExceeded.Qps, slow, [id]", THROTTLED, "yes"),
+    (400, "Imm Client", "RequestLimitExceeded, slow, [id]", THROTTLED, "yes"),
     (500, "Imm Client", "InvalidArgument, broken, [id]", TRANSIENT, "no"),
     (503, "Imm Server", "Whatever, broken, [id]", TRANSIENT, "no"),
     (502, "Odd", "", TRANSIENT, "no"),

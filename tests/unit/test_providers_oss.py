@@ -142,6 +142,13 @@ def test_a_format_that_would_be_refused_is_not_asked(name):
     assert done.value.value[0].code == "UnsupportedFormat"
 
 
+def test_tagimage_can_be_asked_about_any_format():
+    """Its manual names no formats; those of the labels are held unless the caller knows better."""
+    provider = OssTagimage(credentials=KEYS, region="cn-hangzhou", any_format=True)
+    assert provider.precheck("oss://bkt/a.webp") is None
+    assert OssTagimage(credentials=KEYS, region="cn-hangzhou").precheck("oss://bkt/a.webp") is not None
+
+
 def test_v4_without_a_region_is_told_without_a_call():
     """The message says what to give; V1 needs none."""
     url = "https://bkt.oss-accelerate.aliyuncs.com/a.jpg"

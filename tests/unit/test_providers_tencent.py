@@ -79,6 +79,17 @@ def test_bytes_that_would_be_refused_are_not_sent(provider, data, code):
     assert done.value.value[0].code == code
 
 
+def test_limits_that_no_manual_states_can_be_lifted():
+    """The size of version 1 is that of a sister API, the formats of version 2 are those of version 1."""
+    larger = TencentV1(credentials=KEYS, image_mode="bytes", max_bytes=4 << 20)
+    assert first_call(larger, "/home/a.png", PNG + bytes(3 << 20))[1].request.body
+    webp = b"RIFF\0\0\0\0WEBP" + bytes(20)
+    anything = TencentV2(credentials=KEYS, image_mode="bytes", any_format=True)
+    assert first_call(anything, "/home/a.webp", webp)[1].request.body
+    assert TencentV2(credentials=KEYS).precheck("https://h.example/a.webp").code == "UnsupportedFormat"
+    assert TencentV2(credentials=KEYS, any_format=True).precheck("https://h.example/a.webp") is None
+
+
 @pytest.mark.parametrize("provider", [TencentV1(credentials=KEYS), TencentV2(credentials=KEYS)])
 def test_a_reference_that_cannot_be_fetched_is_told_without_a_call(provider):
     """And the message says what to do."""

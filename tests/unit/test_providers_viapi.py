@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -258,6 +258,27 @@ def test_foreign_hosts_can_be_refused():
     provider = viapi(image_hosts="oss")
     assert provider.precheck("https://example.com/a.jpg").code == "ForeignHost"
     assert provider.precheck(AT + "a.jpg") is None
+
+
+def test_the_vendor_can_be_left_to_judge_every_host():
+    """Later manuals only recommend the region's OSS."""
+    assert viapi(image_hosts="any").precheck("https://b.oss-cn-beijing.aliyuncs.com/a.jpg") is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "host"),
+    [
+        ("HTTP://LocalHost:80", "localhost"),
+        ("https://h.example:443", "h.example"),
+        ("http://h:", "h"),
+        ("h:81", "h:81"),
+    ],
+)
+def test_the_host_is_signed_as_it_is_sent(endpoint, host):
+    """In lower case and without the scheme's own port, as the `Host` header has it."""
+    provider = viapi(endpoint=endpoint, signature="acs3")
+    call = next(provider.exchange([Image("k", AT + "a.jpg")], {}))
+    assert urlsplit(call.request.url).netloc == host
 
 
 def test_an_emulator_on_this_machine_reaches_this_machine():

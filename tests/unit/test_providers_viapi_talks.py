@@ -197,6 +197,30 @@ def test_an_expired_job_of_an_earlier_run_is_submitted_again():
     assert exchange.send(state("QUEUING", "Fri, 21 Jul 2023 08:31:00 GMT")).operation == "TaggingAdImage"
 
 
+def test_a_job_that_was_just_taken_is_not_bought_again_when_its_id_is_refused():
+    """The id cannot have expired; something else is wrong, and another job would meet the same."""
+    exchange = viapi("TaggingAdImage").exchange([image()], {})
+    next(exchange)
+    submitted(exchange)
+    with pytest.raises(StopIteration) as done:
+        exchange.throw(PermanentError("unknown id", code="InvalidParameter.BadRequest"))
+    (error,) = done.value.value
+    assert (error.code, error.request_id) == ("InvalidParameter.BadRequest", "job-1")
+
+
+@pytest.mark.parametrize("result", [None, "", "no JSON", "[1]", "{}", '{"tags": [{"value": "no JSON"}]}'])
+def test_a_job_whose_result_cannot_be_read_is_a_failed_image(result):
+    """It is done and paid for: it is neither polled for ever nor bought again when its files are gone."""
+    provider = viapi("TaggingAdImage")
+    exchange = provider.exchange([image()], {})
+    next(exchange)
+    poll = submitted(exchange)
+    reply = state("PROCESS_SUCCESS", Result=result)
+    provider.check(poll, reply)
+    (error,) = finished(exchange, reply)
+    assert (type(error), error.code, error.request_id) == (PermanentError, "MalformedResult", "job-1")
+
+
 @pytest.mark.parametrize(
     ("end", "wait"),
     [
