@@ -2,7 +2,9 @@
 
 import json
 import random
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -13,7 +15,7 @@ from imgtag_pipeline.providers import Keys, get
 
 pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.002)
 
-KEYS = Keys("timed", "timed")
+KEYS = Keys("timed", "timed", app_id="1000001")
 ADDRESSES = [
     "viapi/TaggingImage",
     "viapi/RecognizeScene",
@@ -80,20 +82,67 @@ def test_twenty_jobs_come_to_what_was_planned(emulator, emulator_environment, tm
     figure("plan against what happened", "20 mixed jobs", f"{total:,} calls, yuan equal in each")
 
 
-@pytest.mark.heavy
-@pytest.mark.emulator(is_synthetic=True, latency=0.002, accounts=(Account("timed", "timed"),))
-@pytest.mark.parametrize(("qps", "count"), [(5, 100), (20, 400), (50, 1000)])
-def test_a_run_takes_the_time_that_was_planned(emulator, figure, qps, count):
-    """Within 10 % of the plan where the quota is what limits it; with an account that no other test paces."""
-    table = pa.table({"url": [f"https://img.example/{number}.jpg" for number in range(count)]})
-    words = {
-        "provider": get("viapi/TaggingImage", endpoint=emulator.url, credentials=KEYS),
-        "qps": qps,
-        "progress": False,
-    }
+ACCOUNTS = tuple(Account(f"timed{job}", "secret", app_id=str(2_000_000 + job)) for job in range(20))
+
+
+def timed_job(emulator, job, store):
+    """About ten seconds of calls at the pace of an account that nobody else uses; what was planned, and what came."""
+    chance = random.Random(job)
+    address, qps = chance.choice(ADDRESSES), chance.choice([2, 3, 5, 8])
+    table = urls_of(chance, int(qps * (70 if address == "viapi/RecognizeLogo" else 15)))
+    words = {"checkpoint": store, "qps": qps, "progress": False}
+    more = {"poll_every": 0.1} if address == "viapi/TaggingAdImage" else {}
+    if chance.random() < 0.5:
+        others = get(address, endpoint=emulator.url, credentials=KEYS, **more)
+        api.label(table.slice(0, qps), provider=others, **{**words, "qps": 1000})
+    account = ACCOUNTS[job]
+    keys = Keys(account.key_id, account.secret, app_id=account.app_id)
+    words["provider"] = get(address, endpoint=emulator.url, credentials=keys, **more)
     plan = api.plan(table, **words)
     began = time.monotonic()
-    api.label(table, **words)
-    taken = time.monotonic() - began
-    figure("time planned and taken", f"{count} calls at {qps}/s", f"{plan.seconds:.1f} s, {taken:.1f} s")
-    assert taken == pytest.approx(plan.seconds, rel=0.1)
+    facts = json.loads(api.label(table, **words).schema.metadata[b"imgtag"])
+    return plan, facts, time.monotonic() - began
+
+
+class Stalls(threading.Thread):
+    """Counts the seconds in which this process got no processor: nobody can plan for these."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.seconds, self._is_over = 0.0, threading.Event()
+
+    def run(self):
+        last = time.monotonic()
+        while not self._is_over.wait(0.02):
+            now = time.monotonic()
+            self.seconds += max(0.0, now - last - 0.1)
+            last = now
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *error):
+        self._is_over.set()
+        self.join()
+
+
+@pytest.mark.heavy
+@pytest.mark.emulator(is_synthetic=True, latency=0.002, accounts=(Account("timed", "timed"), *ACCOUNTS))
+def test_twenty_jobs_take_the_time_that_was_planned(emulator, tmp_path, figure):
+    """Side by side, each with an account of its own: within 10 % where the quota is what limits a run."""
+    with Stalls() as stalls, ThreadPoolExecutor(20) as threads:
+        jobs = [threads.submit(timed_job, emulator, job, str(tmp_path / f"store{job}")) for job in range(20)]
+        done = [job.result() for job in jobs]
+    for plan, facts, _ in done:
+        assert facts["billed"]["yes"] == plan.calls
+        assert facts["yuan"] == pytest.approx(plan.yuan, abs=1e-9)
+    ratios = [taken / plan.seconds for plan, _, taken in done]
+    lengths = [plan.seconds for plan, *_ in done]
+    figure(
+        "finish time planned and taken",
+        f"20 mixed jobs, {min(lengths):.0f} to {max(lengths):.0f} s",
+        f"{min(ratios):.1%} to {max(ratios):.1%} of the plan (stalled {stalls.seconds:.1f} s)",
+    )
+    for plan, _, taken in done:
+        assert 0.9 * plan.seconds <= taken <= 1.1 * plan.seconds + stalls.seconds
