@@ -15,7 +15,7 @@ import typer
 
 from imgtag_pipeline import api, providers
 from imgtag_pipeline.cli import shown
-from imgtag_pipeline.cli.ending import INTERRUPTED, end_run, print_json, spoken
+from imgtag_pipeline.cli.ending import INTERRUPTED, STOPS, end_run, print_json, spoken
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.options import OptionWords
 from imgtag_pipeline.providers.contract import Provider
@@ -292,4 +292,7 @@ def main() -> NoReturn:
         app()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    finally:
+        for number in STOPS:  # the interpreter's own end would be cut short, and the exit code with it
+            signal.signal(number, signal.SIG_IGN)
     sys.exit(0)

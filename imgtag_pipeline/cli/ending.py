@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
-from collections.abc import Callable
-from typing import Any, ParamSpec
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, ParamSpec
 
 import typer
 
@@ -14,7 +17,8 @@ from imgtag_pipeline.errors import ImgtagError
 from imgtag_pipeline.report import RunReport, aligned, counted
 
 P = ParamSpec("P")
-INTERRUPTED = 130
+INTERRUPTED: Final = 130
+STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def spoken(function: Callable[P, None]) -> Callable[P, None]:
@@ -46,14 +50,29 @@ def _tell_report(error: BaseException, *, as_json: bool) -> None:
 
 def end_run(report: RunReport, out: str, *, max_failed: int, as_json: bool, is_quiet: bool) -> None:
     """Tell the report of a run that came to its end, and exit with 1 where too many images failed."""
-    if as_json:
-        print_json(report.to_dict())
-    elif not is_quiet:
-        typer.echo(aligned([*report.lines(), ("written to", out)]))
+    with undisturbed():
+        if as_json:
+            print_json(report.to_dict())
+        elif not is_quiet:
+            typer.echo(aligned([*report.lines(), ("written to", out)]))
     if report.exit_code:
         failed = counted(report.failed_images, "image")
         typer.echo(f"imgtag: {failed} failed, more than --max-failed {max_failed}; {out} is written", err=True)
         raise typer.Exit(report.exit_code)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM change nothing while it is told what has been done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def print_json(data: Any) -> None:

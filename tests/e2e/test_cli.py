@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.cli import app
+from imgtag_pipeline.cli.ending import undisturbed
 from imgtag_pipeline.testing import environment, running_emulator
 
 PICTURES = 8
@@ -291,6 +292,16 @@ def test_an_interrupted_run(number, cloud, table, work):
     again = subprocess.run([*argv[:-1], "5000"], env=env, capture_output=True, text=True, check=True)
     assert again.returncode == 0
     assert cloud.ledger.billed == PICTURES
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_behind_the_end_changes_nothing(number):
+    """OUT is written: the report is told to its end and the exit code stays; after that signals count as before."""
+    before = signal.getsignal(number)
+    with undisturbed():
+        os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    assert signal.getsignal(number) is before
 
 
 def test_plan_says_what_it_would_take(run, cloud, table, work):
