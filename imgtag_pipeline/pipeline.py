@@ -141,7 +141,7 @@ class Pipeline:
         is_over = threading.Event()
         try:
             lookup = partial(store.lookup, retry_failed=self.options.retry_failed)
-            return await asyncio.to_thread(make, _until(is_over, self._rows()), self.references, lookup)
+            return await asyncio.to_thread(make, _until(is_over, self._rows()), self.references, lookup, store.jobs)
         finally:
             is_over.set()
             await store.close()

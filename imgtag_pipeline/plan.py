@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -24,7 +24,8 @@ class Plan:
     """What would it take.
 
     `rows` are the caller's, `images` the distinct ones, `known` those that the checkpoint answers, `impossible` those
-    that cannot succeed and cost no call, `payable` the rest. `calls` are the paid calls for these; `yuan` what they
+    that cannot succeed and cost no call, `unfinished` those of which the vendor has a job (paid again only where it has
+    forgotten it), `payable` the rest. `calls` are the paid calls for these; `yuan` what they
     come to (`tiers` says how many at which price), None where the price is unknown: after `billed_before` calls in
     this calendar month, and anew in each further one of the `months` that they last. `seconds` is how long they take
     at `qps`, None where nothing limits them, and `finish` when that is.
@@ -46,6 +47,7 @@ class Plan:
     billed_before: int
     tiers: tuple[tuple[int, float], ...] = ()
     months: int = 1
+    unfinished: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -59,6 +61,7 @@ class Plan:
             ("provider", self.provider),
             ("rows", rows_in_words(self.rows, self.images, self.skipped)),
             ("known", f"{self.known:,} (no call)"),
+            *([("unfinished", f"{self.unfinished:,} (jobs at the vendor, paid already)")] if self.unfinished else []),
             ("impossible", f"{self.impossible:,} (no call, a failed row each)"),
             ("to ask", f"{counted(self.payable, 'image')}, {counted(self.calls, 'call')}"),
             *zip(("cost", *[""] * 9), self._money(), strict=False),
@@ -93,26 +96,31 @@ def make_plan(
     rows: Iterator[pa.RecordBatch],
     references: Callable[[pa.RecordBatch], tuple[pa.Array, pa.Array | None]],
     lookup: Callable[[Sequence[str]], Sequence[str | None]],
+    jobs: Callable[[Sequence[str]], Container[str]],
     *,
     key_of: Callable[[str], str],
     precheck: Callable[[str], PermanentError | None],
     basis: Basis,
 ) -> Plan:
-    """Count the rows and say what asking about the unknown images would take."""
+    """Count the rows and say what asking about the unknown images would take.
+
+    `jobs` tells for which of these keys the vendor has a job that was paid and has no answer yet.
+    """
     seen = Seen()
-    counts = dict.fromkeys(("rows", "images", "known", "impossible", "payable", "skipped"), 0)
+    counts = dict.fromkeys(("rows", "images", "known", "unfinished", "impossible", "payable", "skipped"), 0)
     batches = _Batches(basis.batch_size)
     for batch in slices(rows, PLAN_ROWS):
         window = cut(batch, *references(batch), key_of)
         counts["rows"] += batch.num_rows
         counts["skipped"] += window.index.null_count
         keys = [image.key for image in window.images]
+        bought = jobs(keys)
         for image, status, is_first in zip(window.images, lookup(keys), seen.first_time(keys), strict=True):
             if not is_first:
                 continue
             counts["images"] += 1
-            if status is not None:
-                counts["known"] += 1
+            if status is not None or image.key in bought:
+                counts["unfinished" if status is None else "known"] += 1
                 continue
             is_payable = precheck(image.url) is None
             counts["payable" if is_payable else "impossible"] += 1

@@ -82,6 +82,19 @@ def test_twenty_jobs_come_to_what_was_planned(emulator, emulator_environment, tm
     figure("plan against what happened", "20 mixed jobs", f"{total:,} calls, yuan equal in each")
 
 
+@pytest.mark.emulator(is_synthetic=True, job_polls=1000)
+def test_jobs_that_did_not_end_are_not_planned_again(emulator, emulator_environment, tmp_path):
+    """The next run fetches what was paid, so the plan says 0 calls."""
+    table = pa.table({"url": [f"https://img.example/{number}.jpg" for number in range(5)]})
+    provider = get("viapi/TaggingAdImage", endpoint=emulator.url, poll_every=0.1, job_timeout=1)
+    words = {"provider": provider, "checkpoint": str(tmp_path / "store"), "qps": 100, "progress": False}
+    api.label(table, **words)
+    plan = api.plan(table, **words)
+    assert (plan.unfinished, plan.calls, plan.yuan) == (5, 0, 0.0)
+    api.label(table, **words)
+    assert emulator.ledger.billed == 5
+
+
 ACCOUNTS = tuple(Account(f"timed{job}", "secret", app_id=str(2_000_000 + job)) for job in range(20))
 
 

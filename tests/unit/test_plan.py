@@ -13,12 +13,13 @@ PRICE = Price(((100, 2500), (200, 2000), (None, 1700)))
 NOW = datetime(2026, 1, 31, 23, 59, tzinfo=UTC)
 
 
-def plan_of(urls, *, known=(), price=PRICE, qps=2.0, batch_size=1, before=0):
+def plan_of(urls, *, known=(), jobs=(), price=PRICE, qps=2.0, batch_size=1, before=0):
     rows = pa.record_batch({"url": pa.array(urls, pa.string())})
     return make_plan(
         iter([rows]),
         lambda batch: (batch.column("url"), None),
         lambda keys: ["ok" if key in known else None for key in keys],
+        lambda keys: jobs,
         key_of=lambda url: url.partition("?")[0],
         precheck=lambda url: PermanentError("no", code="No") if url.endswith(".svg") else None,
         basis=Basis("x/y", price, "words", qps, batch_size, before, NOW),
@@ -30,6 +31,13 @@ def test_each_image_is_counted_once_by_what_becomes_of_it():
     plan = plan_of(["a", "a?Signature=1", None, " ", "b", "c.svg", "c.svg", "d"], known={"b"})
     assert (plan.rows, plan.images, plan.skipped) == (8, 4, 2)
     assert (plan.known, plan.impossible, plan.payable, plan.calls) == (1, 1, 2, 2)
+
+
+def test_a_job_that_the_vendor_has_already_is_not_paid_again():
+    """Its result is fetched; one that is answered meanwhile is known."""
+    plan = plan_of(["a", "b", "c"], known={"b"}, jobs={"a", "b"})
+    assert (plan.known, plan.unfinished, plan.payable, plan.calls) == (1, 1, 1, 1)
+    assert "jobs at the vendor" in str(plan)
 
 
 def test_the_finish_time_follows_from_the_quota():
@@ -74,6 +82,7 @@ def counted_plan(images, basis):
         iter([rows]),
         lambda batch: (batch.column("url"), None),
         lambda keys: [None] * len(keys),
+        lambda keys: (),
         key_of=str,
         precheck=lambda url: None,
         basis=basis,
