@@ -8,6 +8,12 @@ import pyarrow as pa
 
 VERSION: Final = 1
 
+
+def _list(kind: pa.DataType) -> pa.ListType:
+    """A list whose values have the name that Parquet gives them, so that a table is the same before and after a file."""
+    return pa.list_(pa.field("element", kind))
+
+
 BBOX: Final = pa.struct([(name, pa.float32()) for name in ("x", "y", "width", "height")])
 
 TAG: Final = pa.struct(
@@ -32,7 +38,7 @@ OUTCOME: Final = pa.schema(
         pa.field("key", pa.string(), nullable=False),
         pa.field("url", pa.string()),
         pa.field("status", pa.string(), nullable=False),
-        pa.field("tags", pa.list_(TAG)),
+        pa.field("tags", _list(TAG)),
         pa.field("error_code", pa.string()),
         pa.field("error", pa.string()),
         pa.field("request_id", pa.string()),
@@ -71,7 +77,7 @@ LONG: Final = pa.schema(
 NESTED_TAG: Final = pa.struct([("rank", pa.int32()), *[TAG.field(i) for i in range(TAG.num_fields)]])
 NESTED: Final = pa.schema(
     [
-        ("tags", pa.list_(NESTED_TAG)),
+        ("tags", _list(NESTED_TAG)),
         ("status", pa.string()),
         ("error_code", pa.string()),
         ("error", pa.string()),

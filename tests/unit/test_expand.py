@@ -322,3 +322,13 @@ def test_a_large_window_is_the_sum_of_its_parts():
     whole = long_of(found, index)
     halves = [long_of(found, index.slice(start, 5_000), rows=rows.slice(start, 5_000)) for start in (0, 5_000)]
     assert pa.Table.from_batches(halves).combine_chunks().equals(pa.Table.from_batches([whole]))
+
+
+def test_a_nested_table_is_the_same_before_and_after_a_file():
+    """To the name of a list's values, which Parquet calls "element" whatever it was."""
+    table = pa.Table.from_batches([expand.nested(rows_of(5), FOUND, INDEX)])
+    file = io.BytesIO()
+    parquet.write_table(table, file)
+    again = parquet.read_table(file)
+    assert str(again.schema) == str(table.schema)
+    assert again.equals(table, check_metadata=True)
