@@ -10,7 +10,7 @@ VERSION: Final = 1
 
 
 def _list(kind: pa.DataType) -> pa.ListType:
-    """A list whose values have the name that Parquet gives them, so that a table is the same before and after a file."""
+    """A list whose values are named as Parquet names them, so that a table is the same before and after a file."""
     return pa.list_(pa.field("element", kind))
 
 
