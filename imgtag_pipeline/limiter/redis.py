@@ -45,8 +45,12 @@ _PASSING = {"ConnectionError", "TimeoutError", "OSError", "ReadOnlyError", "Clus
 _REFUSED = {"AuthenticationError", "AuthorizationError"}
 
 
-class _Gone(Exception):
-    """Redis did not answer, or cannot be written just now."""
+class _Trouble(Exception):
+    """Redis did not answer or cannot be written just now; or it refuses, which does not pass."""
+
+    def __init__(self, what: str, *, is_passing: bool) -> None:
+        super().__init__(what)
+        self.is_passing = is_passing
 
 
 class _Reply(NamedTuple):
@@ -121,9 +125,9 @@ class RedisShelf:
                     self._lost_since = None
                     return result
                 continue
-            except _Gone as error:
-                problem = str(error)
-            await self._wait(problem)
+            except _Trouble as error:
+                trouble = error
+            await self._wait(trouble)
 
     async def close(self) -> None:
         """Leave the server."""
@@ -136,7 +140,9 @@ class RedisShelf:
         self._client = self._connected()
         try:
             up_for = float((await self._ask(self._client.info("server")))["uptime_in_seconds"])
-        except (StoreError, KeyError, ValueError):  # not everybody may know that
+        except (_Trouble, KeyError, ValueError) as error:  # not everybody may know that
+            if isinstance(error, _Trouble) and error.is_passing:
+                raise
             up_for = 0.0 if self._was_joined else math.inf
         reply = await self._run(b"", b"")
         self._open_newest(reply).block_unknown(reply.now - up_for)
@@ -179,37 +185,41 @@ class RedisShelf:
             names = {each.__name__ for each in type(error).__mro__}
             is_passing = names & _PASSING and not names & _REFUSED
             problem = type(error).__name__
-        if is_passing:
-            raise _Gone(problem)
-        raise StoreError(
-            f"the Redis at {self._where} refuses to share the quota ({problem}); nothing more is sent, for the quota "
-            "could be passed: allow EVAL, HGET, HSET, PEXPIRE and TIME on keys imgtag:*, or make room, and start again"
-        )
+        raise _Trouble(problem, is_passing=bool(is_passing))
 
-    async def _wait(self, problem: str) -> None:
+    async def _wait(self, trouble: _Trouble) -> None:
         """Nobody answers: wait a moment, for a while."""
         await self.close()
         self._book = None
         now = self._clock.monotonic()
         if self._lost_since is None:
             self._lost_since, self._naps = now, 0
-            if self._was_joined:
-                words = "event=quota_redis_lost redis=%s error=%s: nothing is sent until it is back, for %g s at most"
-                logger.warning(words, self._where, problem, self._lost_after)
-        if not self._was_joined:
-            self._failure = ConfigError(
-                f"the Redis at {self._where} cannot be used ({problem}); start it, correct redis_url, or leave it out "
-                "to share the quota on this host only"
-            )
-        elif now - self._lost_since > self._lost_after:
-            self._failure = StoreError(
-                f"the Redis at {self._where} that shares the quota is lost ({problem}); nothing is "
-                "sent any more, for the quota could be passed: bring it back and start again"
-            )
+        self._failure = self._given_up(trouble, now - self._lost_since)
         if self._failure is not None:
             raise self._failure
+        if self._naps == 0:
+            words = "event=quota_redis_lost redis=%s error=%s: nothing is sent until it is back, for %g s at most"
+            logger.warning(words, self._where, trouble, self._lost_after)
         await self._clock.sleep(_NAPS[min(self._naps, len(_NAPS) - 1)])
         self._naps += 1
+
+    def _given_up(self, trouble: _Trouble, lost_for: float) -> ImgtagError | None:
+        if not self._was_joined:
+            return ConfigError(
+                f"the Redis at {self._where} cannot be used ({trouble}); start it, correct redis_url, or leave it out "
+                "to share the quota on this host only"
+            )
+        if not trouble.is_passing:
+            return StoreError(
+                f"the Redis at {self._where} refuses to share the quota ({trouble}); nothing more is sent, for the "
+                "quota could be passed: allow EVAL on keys imgtag:*, or make room, and start again"
+            )
+        if lost_for > self._lost_after:
+            return StoreError(
+                f"the Redis at {self._where} that shares the quota is lost ({trouble}); nothing more is sent, for the "
+                "quota could be passed: bring it back and start again"
+            )
+        return None
 
     def _connected(self) -> Any:
         try:
