@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -61,15 +62,36 @@ def compact_lines(rows: Sequence[Data]) -> Iterator[str]:
 
 
 def ledger_lines(rows: Sequence[Data]) -> Iterator[str]:
-    """A line for each account, action and month."""
+    """A line for each account, action and month, what it all comes to, and what the words mean."""
     if not rows:
         yield "no paid calls are on record in this tag store"
         return
-    yield f"{'month':<8} {'account':<14} {'action':<30} {'billed':>10} {'unknown':>10} {'not billed':>10} {'yuan':>12}"
+    names = Counter((row["month"], row["account"], row["action"]) for row in rows)
+    table: list[tuple[str, ...]] = [("month", "account", "action", "billed", "unknown", "not billed", "yuan")]
     for row in rows:
-        yuan = "unknown" if row["yuan"] is None else f"{row['yuan']:,.4f}"
-        counts = f"{row['yes']:>10,} {row['unknown']:>10,} {row['no']:>10,}"
-        yield f"{row['month']:<8} {row['account']:<14} {row['action']:<30} {counts} {yuan:>12}"
+        is_one = names[row["month"], row["account"], row["action"]] == 1
+        counts = (f"{row[kind]:,}" for kind in ("yes", "unknown", "no"))
+        action = row["action"] if is_one else row["key"]  # the same in several regions
+        table.append((row["month"], row["account"], action, *counts, _yuan([row])))
+    if len(rows) > 1:
+        sums = (f"{sum(row[kind] for row in rows):,}" for kind in ("yes", "unknown", "no"))
+        table.append(("in all", "", "", *sums, _yuan(rows)))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        words = (cell.ljust(width) for cell, width in zip(line[:3], widths, strict=False))
+        figures = (cell.rjust(width) for cell, width in zip(line[3:], widths[3:], strict=True))
+        yield "  ".join([*words, *figures]).rstrip()
+    yield ""
+    yield "unknown: no answer came, or the vendor does not say whether it bills such an answer; reckoned as billed"
+    yield "account: stands for the access key, which is not kept; with @ where the endpoint is not the vendor's own"
+    yield "month: in China (UTC+8), as the vendors count; yuan: at list price"
+
+
+def _yuan(rows: Sequence[Data]) -> str:
+    known = [row["yuan"] for row in rows if row["yuan"] is not None]
+    if len(known) == len(rows):
+        return f"{sum(known):,.4f}"
+    return f"{sum(known):,.4f} + unknown" if any(known) else "unknown"
 
 
 def size(count: int) -> str:
