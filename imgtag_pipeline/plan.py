@@ -74,7 +74,7 @@ class Plan:
         if len(self.tiers) > 1:
             yield from (f"{counted(calls, 'call')} at {yuan:g} yuan" for calls, yuan in self.tiers)
         if self.billed_before and self.yuan is not None:
-            yield f"{counted(self.billed_before, 'call')} billed before in this month"
+            yield f"{counted(self.billed_before, 'call')} before in this month"
         if self.months > 1 and len(self.tiers) > 1:
             yield f"over {self.months} calendar months; tiers begin anew in each"
 

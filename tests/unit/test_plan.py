@@ -53,7 +53,7 @@ def test_money_is_told_tier_by_tier_after_what_the_month_has_had():
     assert plan.tiers == ((10, 0.0025), (100, 0.002), (40, 0.0017))
     assert plan.yuan == pytest.approx(sum(calls * each for calls, each in plan.tiers))
     assert "100 calls at 0.002 yuan" in str(plan)
-    assert "90 calls billed before in this month" in str(plan)
+    assert "90 calls before in this month" in str(plan)
 
 
 def test_a_long_run_begins_the_tiers_anew_in_each_month():
