@@ -28,7 +28,16 @@ def test_one_row_is_shown_without_a_sum():
 
 def test_sums_say_what_is_not_known():
     """An unknown price makes the sum a part of it."""
-    assert shown({}, {"action": "tencent_v2", "yuan": None})[3] == "in all 2,400 8 6 3.0100 + unknown".split()
+    assert shown({}, {"action": "tencent_v2", "yuan": None})[3] == [
+        "in",
+        "all",
+        "2,400",
+        "8",
+        "6",
+        "3.0100",
+        "+",
+        "unknown",
+    ]
     assert shown({"yuan": None}, {"month": "2026-12", "yuan": None})[3][-1] == "unknown"
 
 
