@@ -48,6 +48,7 @@ VARIABLES: Final[dict[str, tuple[dict[str, str], ...]]] = {
         },
     ),
 }
+TEMPORARY: Final = "temporary"
 _CHAIN: Final = "alibabacloud_credentials"
 
 
@@ -77,7 +78,12 @@ class Keys:
 
     @property
     def account(self) -> str:
-        """A short name of the account for quota keys and ledgers, from which the key id cannot be read."""
+        """A short name of the account for quota keys and ledgers, from which the key id cannot be read.
+
+        The ids of temporary keys change with every renewal and do not tell the account: all have one name.
+        """
+        if self.security_token is not None:
+            return TEMPORARY
         return hashlib.sha256(self.access_key_id.encode()).hexdigest()[:12]
 
     def __reduce__(self) -> NoReturn:

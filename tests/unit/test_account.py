@@ -24,3 +24,9 @@ def test_two_emulators_are_two_clouds(address):
         for endpoint in ("http://127.0.0.1:1001", "http://127.0.0.1:1002", "https://example.aliyuncs.com")
     }
     assert len(keys) == 3
+
+
+def test_temporary_keys_stay_one_account():
+    """Their ids change every hour; quota, caps and ledger go on under the same name."""
+    first, second = (Keys(f"STS.{number}", "secret", security_token="t") for number in range(2))
+    assert first.account == second.account != KEYS.account

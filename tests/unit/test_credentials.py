@@ -51,6 +51,8 @@ def test_keys_show_nothing_of_themselves():
     keys = Keys("canary-id", "canary-secret", "canary-token")
     assert "canary" not in repr(keys)
     assert "canary" not in keys.account
+    keys = Keys("canary-id", "canary-secret")
+    assert "canary" not in keys.account
     assert keys.account == Keys("canary-id", "other").account != Keys("other-id", "canary-secret").account
 
 

@@ -6,13 +6,16 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from imgtag_pipeline import ledger, money
+from imgtag_pipeline import api, ledger, money
 from imgtag_pipeline.caps import FileBook, Purse
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.remote import RemoteFolder
+from imgtag_pipeline.emulator import Account
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.testing import FakeClock
+from imgtag_pipeline.providers import Keys, get
+from imgtag_pipeline.providers.credentials import Fetched
+from imgtag_pipeline.testing import FakeClock, running_emulator
 
 PRICE = Price(((2, 2500), (None, 2000)))
 KEY, ADDRESS = "viapi:TaggingImage:cn-shanghai:abc123", "viapi/TaggingImage"
@@ -149,9 +152,6 @@ def test_a_run_leaves_its_calls_in_the_ledger_and_the_plan_reads_them(
     store, tmp_path, monkeypatch, emulator_environment, emulator
 ):
     """By the verbs that users call, in a store on the disk and behind a URL."""
-    from imgtag_pipeline import api
-    from imgtag_pipeline.providers import get
-
     monkeypatch.setenv("HOME", str(tmp_path))
     store = store if "://" in store else str(tmp_path / store)
     provider = get("viapi/TaggingImage", endpoint=emulator.url)
@@ -163,3 +163,29 @@ def test_a_run_leaves_its_calls_in_the_ledger_and_the_plan_reads_them(
     assert row["yuan"] == pytest.approx(7 * 0.0025)
     assert api.plan(table, **words).billed_before == 7
     assert money.read_ledger(store)[0].key == provider.quota.key
+
+
+TEMPORARY = Account("STS.1", "secret", name="role", security_token="token")
+
+
+@pytest.mark.parametrize("account", [Account("permanent", "secret"), TEMPORARY], ids=["permanent", "temporary"])
+def test_a_plan_agrees_with_the_ledger_when_keys_come_from_a_chain(tmp_path, account):
+    """The plan asks no chain, the run before it did; a cap that a dead run shares goes on with renewed keys."""
+
+    def provider():
+        keys = Keys(account.key_id, account.secret, account.security_token, None)
+        return get("viapi/TaggingImage", endpoint=emulator.url, credentials=Fetched(lambda: keys))
+
+    with running_emulator(is_synthetic=True, accounts=(account,)) as emulator:
+        table = pa.table({"url": [f"https://img.example/{number}.jpg" for number in range(7)]})
+        words = {"checkpoint": str(tmp_path / "store"), "qps": 1000, "progress": False}
+        before = provider()
+        assert api.plan(table, provider=before, **words).billed_before == 0
+        api.label(table, provider=before, **words, max_calls=7)
+        after = provider()
+        assert not after.credentials.is_at_hand
+        assert api.plan(table, provider=after, **words).billed_before == 7
+        assert not after.credentials.is_at_hand
+    (row,) = api.ledger(str(tmp_path / "store"))
+    assert row["account"].partition("@")[0] != ledger.UNKNOWN
+    assert (row["yes"], row["key"]) == (7, before.quota.key)
