@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Shape = Literal["long", "wide", "nested"]
 SHAPES = ("long", "wide", "nested")
 ERRORS = ("rows", "drop", "raise")
+_MOST = 1_000_000_000_000
 
 
 class OptionWords(TypedDict, total=False):
@@ -125,7 +126,7 @@ class Options:
         _within("concurrency", self.concurrency, 1, 4096, whole=True)
         _within("budget", self.budget, 0, None)
         _within("max_calls", self.max_calls, 0, None, whole=True)
-        _within("price", self.price, 0, None)
+        _within("price", self.price, 0, 1_000_000)
         _within("grace", self.grace, 0, 3600)
         _a("retry_failed", self.retry_failed, bool, "True or False")
         _a("allow_private", self.allow_private, bool, "True or False")
@@ -192,7 +193,7 @@ def _within(name: str, value: object, low: float, high: float | None, *, whole: 
     if value is None:
         return
     is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not is_number or not low <= value <= (high if high is not None else float("inf")):  # type: ignore[operator]
+    if not is_number or not low <= value <= (high if high is not None else _MOST):  # type: ignore[operator]
         noun = "a whole number" if whole else "a number"
-        bound = f"from {low:g} to {high:g}" if high is not None else f"of {low:g} or more"
+        bound = f"from {low:g} to {high:g}" if high is not None else f"of {low:g} or more, at most {_MOST:,}"
         raise ConfigError(f"{name} is {value!r}; allowed: {noun} {bound}")
