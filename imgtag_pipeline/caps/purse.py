@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from imgtag_pipeline.caps import state as books
 from imgtag_pipeline.caps.shelf import Book, MemoryBook
-from imgtag_pipeline.caps.state import Month, Refusal, State, Ticket
+from imgtag_pipeline.caps.state import Refusal, State, Ticket
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import Billing, CapReached, ImgtagError, StoreError
 from imgtag_pipeline.model import Price
@@ -131,11 +131,6 @@ class Purse:
                 log.warning("event=unsettled detail=%s", error)
         self._settled_one()
 
-    async def counted(self) -> int:
-        """The calls of this month that count for tiers."""
-        month = month_of(self.clock.now())
-        return self._before(month) + await self.book.visit(lambda state: state.months.get(month, Month()).counted)
-
     async def close(self) -> None:
         """Give the place up and let go of the book. Idempotent; what fails is told in the log."""
         if self._beat is not None:
@@ -230,8 +225,8 @@ class Purse:
                 log.warning("event=no_heartbeat detail=%s", error)
 
     def _seen(self, state: State) -> None:
-        if self.token in state.places:
-            state.places[self.token] = self.clock.now().timestamp()
+        """Also when somebody took the place for a dead one's: this run goes on, bound by the same allotment."""
+        state.places[self.token] = self.clock.now().timestamp()
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
