@@ -1,12 +1,14 @@
 """Caps that several hosts share through Redis."""
 
 import asyncio
+import random
 import shutil
 import socket
 import subprocess
 
 import pytest
 
+from imgtag_pipeline.api import ledger
 from imgtag_pipeline.caps import FileBook, Purse
 from imgtag_pipeline.caps.redis import RedisBook
 from imgtag_pipeline.errors import CapReached, StoreError
@@ -219,3 +221,33 @@ async def test_a_reply_that_got_lost_is_not_counted_twice(server):
     assert way.lost > 10
     assert sum(counts) == 100
     assert (month.sent, month.yes, month.held) == (100, 100, 0)
+
+
+@pytest.mark.emulator(is_synthetic=True, latency=0.02)
+async def test_real_processes_of_two_hosts_keep_one_cap(desk, server, tmp_path, figure):
+    """Two stores with two processes each share 300 calls, killed and started again now and then."""
+    desk.write(600)
+    chance, kills, moments = random.Random(5), 0, [20, 80, 150, 220, 280, 295]
+    env = {"IMGTAG_REDIS_URL": server.url}
+
+    def start(number):
+        store = tmp_path / f"host{number % 2}"
+        out = tmp_path / f"{chance.getrandbits(32):x}.parquet"
+        return desk.start("--max-calls", 300, store=store, out=out, env=env, concurrency=chance.randint(2, 8))
+
+    running = {number: start(number) for number in range(4)}
+    while running:
+        await asyncio.sleep(0.002)
+        if moments and desk.emulator.ledger.calls >= moments[0]:
+            moments.pop(0)
+            number = chance.choice(list(running))
+            if running[number].kill() == -9:
+                kills += 1
+                running[number] = start(number)
+        for number in [number for number, process in running.items() if not process.is_running()]:
+            process = running.pop(number)
+            assert process.wait() == 4, process.stderr
+    rows = [row for host in range(2) for row in ledger(str(tmp_path / f"host{host}"))]
+    calls = desk.emulator.ledger.calls
+    assert calls <= sum(row["yes"] + row["no"] + row["unknown"] for row in rows) <= 300
+    figure("cap of 300 calls in Redis, 2 hosts, kill -9", f"{kills} kills", f"{calls} calls sent, 0 above")
