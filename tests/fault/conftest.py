@@ -26,7 +26,11 @@ def _load(name):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=0, help="kill -9 so often in the heavy kill test [default: 100]")
+    parser.addoption("--kills", type=int, default=100, help="kill -9 so often in each heavy kill test [default: 100]")
+    parser.addoption(
+        "--faults", type=int, default=100, help="break the n-th file operation, n up to this [default: 100]"
+    )
+    parser.addoption("--flips", type=int, default=5000, help="flip so many bits of a journal [default: 5000]")
     parser.addoption("--trials", type=int, default=0, help="so many trials of each cap in the heavy test [default: 50]")
 
 
@@ -88,6 +92,12 @@ class Process:
         return (self._folder / "stderr").read_text()
 
     @property
+    def synced(self):
+        """How many bytes of each file, by inode, were synced: a power cut leaves them."""
+        lines = (self._folder / "synced").read_text().split("\n")[:-1]
+        return {int(inode): int(size) for inode, size in map(str.split, lines)}
+
+    @property
     def report(self):
         """What `--json` printed."""
         return json.loads(self.stdout)
@@ -104,13 +114,15 @@ class Forks:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert self._process.stdout.readline() == b"ready\n"
 
-    def start(self, *argv, env=None):
-        """A running `imgtag ARGV`."""
+    def start(self, *argv, env=None, max_file_bytes=0):
+        """A running `imgtag ARGV`; with `max_file_bytes`, the disk takes no more than so much for each file."""
         self._count += 1
         folder = self._folder / str(self._count)
         folder.mkdir()
-        outputs = {"stdout": str(folder / "stdout"), "stderr": str(folder / "stderr")}
-        self.wish({"argv": [str(word) for word in argv], **outputs, "env": env or {}})
+        outputs = {name: str(folder / name) for name in ("stdout", "stderr", "synced")}
+        (folder / "synced").touch()
+        wish = {"argv": [str(word) for word in argv], **outputs, "env": env or {}, "max_file_bytes": max_file_bytes}
+        self.wish(wish)
         while (words := self._read())[0] != b"pid":
             pass
         self.ended.pop(int(words[1]), None)  # a number that an earlier process had
@@ -156,13 +168,29 @@ class Desk:
         self.folder, self._forks, self.emulator = folder, forks, emulator
         self.source, self.out, self.store = folder / "in.parquet", folder / "out.parquet", folder / "store"
 
+    def beside(self, name):
+        """A desk with a folder of its own in this one's, and the same cloud."""
+        (self.folder / name).mkdir()
+        return Desk(self.folder / name, self._forks, self.emulator)
+
     def write(self, count, urls=None):
         """A table of so many images; the URLs."""
         urls = [f"https://img.example/{number}.jpg" for number in range(count)] if urls is None else urls
         pq.write_table(pa.table({"url": urls}), self.source)
         return urls
 
-    def start(self, *words, concurrency=8, qps=5000, source=None, out=None, store=None, provider=ADDRESS, env=None):
+    def start(
+        self,
+        *words,
+        concurrency=8,
+        qps=5000,
+        source=None,
+        out=None,
+        store=None,
+        provider=ADDRESS,
+        env=None,
+        max_file_bytes=0,
+    ):
         """`imgtag label` on the table, as a process."""
         argv = [
             "label",
@@ -176,7 +204,8 @@ class Desk:
         ]
         argv += ["--checkpoint", store or self.store, "--out", out or self.out, "--concurrency", concurrency]
         argv += ["--qps", qps, *words]
-        return self._forks.start(*argv, env={**environment(self.emulator), **(env or {})})
+        env = {**environment(self.emulator), **(env or {})}
+        return self._forks.start(*argv, env=env, max_file_bytes=max_file_bytes)
 
     def table(self, out=None):
         """What was written, without what differs from call to call."""

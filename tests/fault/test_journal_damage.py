@@ -1,11 +1,13 @@
 """A journal cut at every byte, bits flipped, its tail zeroed or garbled: no wrong row, and the loss is told."""
 
+import os
 import random
 import shutil
-from collections import Counter
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
-import pytest
+import pyarrow as pa
 
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.frames import Kind
@@ -18,7 +20,6 @@ from imgtag_pipeline.model import Job, Outcome, Tag
 
 SEED = 1234
 IDENTITY = {"address": "viapi/TaggingImage"}
-FLIPS = [5_000, pytest.param(20_000, marks=pytest.mark.heavy)]
 
 
 def outcome(number: int) -> Outcome:
@@ -27,12 +28,13 @@ def outcome(number: int) -> Outcome:
     return Outcome(f"k{number}", f"https://h/{number}.jpg", "ok" if tags else "empty", tags, request_id=f"R{number}")
 
 
-def row(number: int) -> dict:
-    """The stored row of `outcome(number)`."""
-    return outcomes_to_batch([outcome(number)], run="r", at=[number + 1]).to_pylist()[0]
+@cache
+def written(numbers: tuple[int, ...]) -> pa.RecordBatch:
+    """The stored rows of these outcomes."""
+    return outcomes_to_batch([outcome(n) for n in numbers], run="r", at=[n + 1 for n in numbers])
 
 
-ROWS = {f"k{number}": row(number) for number in range(200)}
+ROWS = {f"k{number}": written((number,)).to_pylist()[0] for number in range(200)}
 
 
 def journal(folder: Path, frames: int) -> Path:
@@ -44,54 +46,57 @@ def journal(folder: Path, frames: int) -> Path:
     for size in (1 + i % 3 for i in range(frames)):
         numbers = range(number, number + size)
         number += size
-        batch = outcomes_to_batch([outcome(n) for n in numbers], run="r", at=[n + 1 for n in numbers])
         keys = {f"k{n}": n + 1 for n in numbers}
-        segment.append([(Kind.SENT, marks(keys)), (Kind.OUTCOME, bytes(batch.serialize()))])
+        segment.append([(Kind.SENT, marks(keys)), (Kind.OUTCOME, bytes(written(tuple(numbers)).serialize()))])
     segment.close()
     return segment.path
 
 
-def recovered(path: Path) -> tuple[SegmentReader, list[dict]]:
+def recovered(path: Path) -> tuple[SegmentReader, list[pa.RecordBatch]]:
     """What the next run makes of the file."""
     reader = SegmentReader(path, seed=SEED, files=Files())
     assert reader.adopt()
-    found = [row for batch in reader.read() for row in batch.to_pylist()]
+    found = reader.read()
     reader.close()
     return reader, found
 
 
-def assert_true(found: list[dict]) -> None:
-    """Every row is one that was written, in every field, and none comes twice."""
-    assert all(row == ROWS[row["key"]] for row in found)
-    assert len({row["key"] for row in found}) == len(found)
+def assert_true(found: list[pa.RecordBatch]) -> int:
+    """Every row is one that was written, in every field, and none comes twice; how many there are."""
+    keys = [key for batch in found for key in batch.column("key").to_pylist()]
+    assert len(set(keys)) == len(keys)
+    for batch in found:
+        numbers = [int(key[1:]) for key in batch.column("key").to_pylist()]
+        assert batch.equals(written(tuple(numbers)))
+    return len(keys)
 
 
-def test_cut_at_every_byte(tmp_path):
+def test_cut_at_every_byte(tmp_path, figure):
     """Wherever a journal is cut, what comes back is exactly the frames before the cut; the rest is counted."""
     path = journal(tmp_path, frames=4)
-    whole = path.read_bytes()
-    ends = Counter()
-    reader, all_rows = recovered(path)
-    total = reader.frames
-    for cut in range(len(whole) + 1):
-        path.write_bytes(whole[:cut])
+    whole = path.stat().st_size
+    reader, everything = recovered(path)
+    seen = [(reader.frames, reader.dropped)]
+    for cut in range(whole - 1, -1, -1):
+        os.truncate(path, cut)
         reader, found = recovered(path)
-        assert found == all_rows[: len(found)]
+        assert found == everything[: len(found)]
         assert reader.missing == 0
-        ends[reader.frames] += 1
-        assert (reader.dropped == 0) == (cut == 0 or (reader.frames > 0 and ends[reader.frames] == 1))
-    assert sorted(ends) == list(range(total + 1))
-    assert len(found) == len(all_rows)
-    print(f"\ncut at {len(whole) + 1} places: 0 wrong rows")
+        seen.append((reader.frames, reader.dropped))
+    assert seen[-1] == (0, 0)
+    for (frames, dropped), (frames_below, dropped_below) in pairwise(seen):
+        assert frames_below in (frames, frames - 1)
+        assert dropped == (0 if frames_below < frames else dropped_below + 1)
+    figure("journal cut at every byte", f"{whole + 1:,} cuts", "0 wrong rows, exactly the frames before the cut")
 
 
-@pytest.mark.parametrize("flips", FLIPS)
-def test_flipped_bits(tmp_path, flips):
+def test_flipped_bits(tmp_path, request, figure):
     """A flipped bit costs one frame at most, which is counted; no wrong row ever comes out."""
-    path = journal(tmp_path, frames=12)
+    path = journal(tmp_path, frames=6)
     whole = path.read_bytes()
-    reader, all_rows = recovered(path)
-    frames = reader.frames
+    reader, everything = recovered(path)
+    frames, rows = reader.frames, assert_true(everything)
+    flips = request.config.getoption("--flips")
     rng = random.Random(5)
     lost = 0
     for _ in range(flips):
@@ -99,11 +104,10 @@ def test_flipped_bits(tmp_path, flips):
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(data)
         reader, found = recovered(path)
-        assert_true(found)
         assert reader.frames == frames - 1
         assert reader.dropped > 0
-        lost += len(all_rows) - len(found)
-    print(f"\n{flips} flipped bits: 0 wrong rows, {lost / flips:.2f} rows lost and told for each")
+        lost += rows - assert_true(found)
+    figure("bits of a journal flipped", f"{flips:,} flips", f"0 wrong rows, {lost / flips:.1f} lost for each and told")
 
 
 def blows(rng: random.Random, data: bytes) -> bytes:
@@ -124,19 +128,20 @@ def blows(rng: random.Random, data: bytes) -> bytes:
     return data[:at] + data[max(0, at - length) : at] + data[at:]
 
 
-def test_zeroed_garbled_missing_and_doubled_regions(tmp_path):
+def test_zeroed_garbled_missing_and_doubled_regions(tmp_path, request, figure):
     """Whatever happens to a region or to the tail, rows are right or gone, and gone ones are told."""
     path = journal(tmp_path, frames=12)
     whole = path.read_bytes()
-    _, all_rows = recovered(path)
+    rows = assert_true(recovered(path)[1])
     rng = random.Random(6)
-    for _ in range(2_000):
+    blown = request.config.getoption("--flips") * 2 // 5
+    for _ in range(blown):
         data = blows(rng, whole)
         path.write_bytes(data)
         reader, found = recovered(path)
-        assert_true(found)
-        if len(found) < len(all_rows):
+        if assert_true(found) < rows:
             assert reader.dropped or reader.missing or len(data) < len(whole)
+    figure("regions zeroed, garbled, missing, doubled", f"{blown:,} times", "0 wrong rows, the loss is told")
 
 
 async def test_a_damaged_store_opens_and_tells(tmp_path):
