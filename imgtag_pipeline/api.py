@@ -14,6 +14,7 @@ from imgtag_pipeline import bridge, money, providers
 from imgtag_pipeline import ledger as ledgers
 from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.discreet import alone, discreet
 from imgtag_pipeline.errors import ConfigError, RowsFailed
 from imgtag_pipeline.options import Options, OptionWords, spoken
 from imgtag_pipeline.pipeline import Pipeline
@@ -29,6 +30,7 @@ from imgtag_pipeline.table import Source
 
 
 @spoken
+@discreet
 def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
     """The table's images with their tags, as the kind of table that was given.
 
@@ -54,6 +56,7 @@ def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -
 
 
 @spoken
+@discreet
 async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
     """`label` for callers that own an event loop. A reader comes back complete, as a pyarrow Table.
 
@@ -68,6 +71,7 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
 
 
 @spoken
+@discreet
 def enrich(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -114,6 +118,7 @@ def enrich(
 
 
 @spoken
+@discreet
 def plan(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Plan:
     """What would it take: distinct, known, impossible and payable images, calls, yuan, finish time. No call is made.
 
@@ -142,12 +147,14 @@ def may_cost(provider: Provider, yuan: float | None = None) -> bool:
     return any(each for _, each in provider.price.tiers)
 
 
+@discreet
 def status(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """What a tag store holds, one entry per identity, as plain data; `ConfigError` where there is none."""
     check_store(store, storage_options=storage_options)
     return [asdict(summary) for summary in checkpoint.describe(store, storage_options=storage_options)]
 
 
+@discreet
 def compact(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Merge the small parts of a tag store; what was merged, one entry per identity; `ConfigError` without a store."""
     check_store(store, storage_options=storage_options)
@@ -163,6 +170,7 @@ def check_store(store: str, *, storage_options: Mapping[str, Any] | None = None)
         )
 
 
+@discreet
 def ledger(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """The paid calls of a tag store's runs by account, action and month of China: billed yes, no, unknown, and yuan."""
     check_store(store, storage_options=storage_options)
@@ -199,10 +207,11 @@ def _finished(pipeline: Pipeline, batches: Sequence[pa.RecordBatch]) -> Any:
 
 
 def _lazily(pipeline: Pipeline) -> Iterator[pa.RecordBatch]:
-    yield from bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop)
-    error = pipeline.error()
-    if error is not None:
-        raise error
+    with alone():
+        yield from bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop)
+        error = pipeline.error()
+        if error is not None:
+            raise error
 
 
 def _judged(report: RunReport, max_failed: int | None) -> RunReport:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.urls import redact
 
 _FORMATS: Final = {
     ".parquet": "parquet",
@@ -83,20 +84,30 @@ def not_utf8(file: str, line: int, error: UnicodeDecodeError) -> ConfigError:
     )
 
 
-@contextlib.contextmanager
-def reading(file: str) -> Iterator[None]:
-    """Say as the caller's mistake, with the file's name, what the disk or the format's reader says."""
-    import pyarrow as pa
+class Reading:
+    """Says as the caller's mistake, with the file's name, what the disk, the store or the format's reader says."""
 
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(
-            f"{file!r} cannot be read ({reason}); give a whole file of the kind that its name says"
-        ) from error
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        """Nothing is held."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        failure = self._failure(error)
+        del error, trace  # the library's words, which may show what it signed, stay out of our traceback
+        if failure is not None:
+            raise failure
+
+    def _failure(self, error: BaseException | None) -> ConfigError | None:
+        import pyarrow as pa
+
+        if not isinstance(error, (OSError, EOFError, UnicodeDecodeError, pa.ArrowException)):
+            return None
+        reason = redact(str(error).strip()).partition("\n")[0] or type(error).__name__
+        return ConfigError(
+            f"{self._file!r} cannot be read ({reason}); give a whole file of the kind that its name says"
+        )
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class ImageReader:
     ) -> None:
         self._download = download
         self._is_guarded = not allow_private
-        self._storage_options = dict(storage_options or {})
+        self._storage_options = storage_options or {}
         self._threads = threads
         self._free = asyncio.Semaphore(threads)
         self._hung = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -15,6 +16,7 @@ from imgtag_pipeline.errors import ConfigError, OutputError
 from imgtag_pipeline.files import FileKind, is_local, kind_of, open_filesystem
 from imgtag_pipeline.sink.formats import GROUP_BYTES, GROUP_ROWS, Format, open_format
 from imgtag_pipeline.sink.places import REPORT_FILE, LocalPlace, Place, RemotePlace
+from imgtag_pipeline.urls import redact
 
 PART_BYTES: Final = 256 << 20
 
@@ -71,20 +73,21 @@ class FileSink:
         self._waiting_rows += batch.num_rows
         self._waiting_bytes += batch.nbytes
         if self._waiting_rows >= self._group_rows or self._waiting_bytes >= GROUP_BYTES:
-            with self._told():
-                self._flush()
+            self._do(self._flush)
 
     def finish(self, schema: pa.Schema, report: Mapping[str, Any]) -> None:
         """Complete the output with its report and publish it; `schema` serves where no batch was written."""
-        with self._told():
-            self._flush()
-            if self._format is None:
-                self._open_part(schema)
-            self._close_part(report)
-            if self._is_folder and self._staging is not None:
-                text = json.dumps(report, ensure_ascii=False, indent=1, default=str)
-                (self._staging / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
-            self._place.publish()
+        self._do(partial(self._complete, schema, report))
+
+    def _complete(self, schema: pa.Schema, report: Mapping[str, Any]) -> None:
+        self._flush()
+        if self._format is None:
+            self._open_part(schema)
+        self._close_part(report)
+        if self._is_folder and self._staging is not None:
+            text = json.dumps(report, ensure_ascii=False, indent=1, default=str)
+            (self._staging / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+        self._place.publish()
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -123,12 +126,20 @@ class FileSink:
         self._format = self._file = None
         self._place.discard()
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _do(self, step: Callable[[], None]) -> None:
+        failure = self._failure_of(step)
+        if failure is not None:  # raised out here, where the library's own exception is in no frame any more
+            raise failure
+
+    def _failure_of(self, step: Callable[[], None]) -> OutputError | None:
         """Say in one sentence what the disk or the store said."""
         try:
-            yield
+            step()
         except (OSError, NotImplementedError, pa.ArrowException) as error:
             self._abandon()
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise OutputError(f"{self._out!r} cannot be written ({reason}); nothing is left there") from error
+            return OutputError(f"{self._out!r} cannot be written ({_reason(error)}); nothing is left there")
+        return None
+
+
+def _reason(error: Exception) -> str:
+    return redact(getattr(error, "strerror", None) or str(error)) or type(error).__name__

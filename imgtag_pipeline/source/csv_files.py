@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from imgtag_pipeline.files import not_utf8, open_stream, reading
+from imgtag_pipeline.files import Reading, not_utf8, open_stream
 from imgtag_pipeline.table import Source
 
 # The longest row that can be read: a data: URL of a few megabytes still fits.
@@ -35,7 +35,7 @@ def csv_source(filesystem: Any, files: Sequence[str], delimiter: str) -> Source:
 def _header(filesystem: Any, file: str, delimiter: str) -> list[str]:
     from pyarrow import csv
 
-    with reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
+    with Reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
         parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         first = csv.ReadOptions(block_size=_BLOCK_BYTES)
         with csv.open_csv(stream, read_options=first, parse_options=parse) as reader:
@@ -48,7 +48,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     from pyarrow import csv
 
-    with reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
+    with Reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
         reader = csv.open_csv(
             stream,
             read_options=csv.ReadOptions(block_size=_BLOCK_BYTES),

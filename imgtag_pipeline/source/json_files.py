@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import not_utf8, open_stream, reading
+from imgtag_pipeline.files import Reading, not_utf8, open_stream
 from imgtag_pipeline.table import Source, plain_text
 
 _BLOCK_BYTES: Final = 4 << 20
@@ -54,7 +54,7 @@ def json_source(filesystem: Any, files: Sequence[str]) -> Source:
 def _blocks(filesystem: Any, file: str) -> Iterator[tuple[int, bytes]]:
     """Pieces of a few megabytes that end with a line, each with the number of its first line."""
     line, rest = 1, b""
-    with reading(file), open_stream(filesystem, file) as stream:
+    with Reading(file), open_stream(filesystem, file) as stream:
         while piece := stream.read(_BLOCK_BYTES):
             head, newline, tail = piece.rpartition(b"\n")
             if not newline:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import is_local, reading
+from imgtag_pipeline.files import Reading, is_local
 from imgtag_pipeline.table import BATCH_ROWS, Source
 
 _FOOTERS_AT_ONCE: Final = 16
@@ -38,7 +38,7 @@ def parquet_source(filesystem: Any, files: Sequence[str], root: str) -> Source:
 
     def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
         columns = {name: dataset.field(name) for name in wanted}
-        with reading(files[0] if len(files) == 1 else f"{root}/..."):
+        with Reading(files[0] if len(files) == 1 else f"{root}/..."):
             yield from table.to_batches(columns=columns, batch_size=BATCH_ROWS, batch_readahead=4, fragment_readahead=1)
 
     return Source("files", tuple(schema.names), schema, sum(rows for _, rows in footers), False, read)
@@ -55,6 +55,6 @@ def _first_schema(factory: Any) -> pa.Schema:
 def _footer(arrow: Any, file: str) -> tuple[pa.Schema, int]:
     from pyarrow import parquet
 
-    with reading(file), arrow.open_input_file(file) as handle:
+    with Reading(file), arrow.open_input_file(file) as handle:
         metadata = parquet.read_metadata(handle)
         return metadata.schema.to_arrow_schema(), metadata.num_rows

@@ -6,13 +6,19 @@ import io
 import json
 import logging
 import pickle
+import sys
+import tempfile
 import traceback
 import urllib.parse
+from pathlib import Path
 
+import fsspec
 import pandas as pd
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from imgtag_pipeline import label
+from imgtag_pipeline import enrich, label, plan
+from imgtag_pipeline.api import compact, ledger, status
 from imgtag_pipeline.emulator import Account
 from imgtag_pipeline.emulator.faults import parse_all
 from imgtag_pipeline.errors import ConfigError, ImgtagError
@@ -77,14 +83,17 @@ def logged():
 def traced(error):
     """The traceback as the most talkative tools show it: every frame's local variables, all causes and contexts."""
     shown = io.StringIO()
-    seen = set()
-    while error is not None and id(error) not in seen:
+    todo, seen = [error], set()
+    while todo:
+        error = todo.pop()
+        if error is None or id(error) in seen:
+            continue
         seen.add(id(error))
-        shown.write("".join(traceback.TracebackException.from_exception(error, capture_locals=True).format()))
+        todo += [error.__cause__, error.__context__]
+        shown.write(f"{error!r} {error} {vars(error)!r}\n")
         for frame, _ in traceback.walk_tb(error.__traceback__):
-            if "imgtag_pipeline" in frame.f_code.co_filename:
+            if Path(frame.f_code.co_filename) != Path(__file__):  # the caller's own variables are the caller's
                 shown.write("".join(f"{name}={value!r}\n" for name, value in frame.f_locals.items()))
-        error = error.__cause__ or error.__context__
     return shown.getvalue()
 
 
@@ -117,6 +126,7 @@ def places(error, provider, table, folder):
         table = error.partial
     if table is not None:
         yield "long table", table.to_csv() + repr(table.attrs)
+        yield "long table in a notebook", table._repr_html_()
 
 
 @pytest.mark.parametrize("trouble", FAULTS)
@@ -183,3 +193,164 @@ def test_the_command_line_shows_none(desk, secret):
     left = [process.stdout, process.stderr]
     left += [path.read_bytes() for path in desk.folder.rglob("*") if path.is_file() and path != desk.source]
     assert [found_in(data) for data in left if found_in(data)] == []
+
+
+class Telltale(MemoryFileSystem):
+    """A store whose library shows, in its exceptions, what it signed and with what; `fails` names what fails."""
+
+    protocol = "telltale"
+    cachable = False
+    fails = frozenset()
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return MemoryFileSystem._strip_protocol(path.replace("telltale://", "memory://"))
+
+    def _refuse(self, what):
+        if what in self.fails:
+            url = f"https://bkt.example/a{SIGNED[0]}"
+            raise OSError(f"403 for {url}, Authorization: OSS id:{SIGNATURE}, x-oss-security-token: {TOKEN}")
+
+    def info(self, path, **words):
+        self._refuse("info")
+        return super().info(path, **words)
+
+    def find(self, path, **words):
+        self._refuse("find")
+        return super().find(path, **words)
+
+    def _open(self, path, *args, **words):
+        self._refuse("open")
+        return super()._open(path, *args, **words)
+
+    def pipe_file(self, path, value, **words):
+        self._refuse("put")
+        super().pipe_file(path, value, **words)
+
+    def put_file(self, here, there, **words):
+        self._refuse("put")
+        super().put_file(here, there, **words)
+
+
+fsspec.register_implementation("telltale", Telltale, clobber=True)
+VERBS = {
+    "label": lambda home, provider, options: label(
+        pd.DataFrame({"url": references("viapi")}),
+        provider=provider,
+        checkpoint="telltale://bkt/store",
+        storage_options=options,
+        policy=QUICK,
+    ),
+    "enrich in": lambda home, provider, options: enrich(
+        "telltale://bkt/*.csv", str(home / "out.csv"), provider=provider, storage_options=options, overwrite=True
+    ),
+    "enrich out": lambda home, provider, options: enrich(
+        str(home / "in.csv"), "telltale://bkt/out/", provider=provider, storage_options=options, overwrite=True
+    ),
+    "enrich out file": lambda home, provider, options: enrich(
+        str(home / "in.csv"), "telltale://bkt/out.csv", provider=provider, storage_options=options, overwrite=True
+    ),
+    "plan": lambda home, provider, options: plan("telltale://bkt/in.csv", provider=provider, storage_options=options),
+    "accessor": lambda home, provider, options: pd.DataFrame({"url": ["a"]}).imgtag.label(
+        col="no such column", provider=provider, storage_options=options
+    ),
+    "bad option": lambda home, provider, options: label(
+        pd.DataFrame({"url": ["a"]}), provider=provider, storage_options=options, qps=-1
+    ),
+    "redis": lambda home, provider, options: label(
+        pd.DataFrame({"url": ["https://img.example/a.jpg"]}),
+        provider=provider,
+        redis_url=f"redis://:{SECRET}@127.0.0.1:9/0",
+    ),
+    "status": lambda home, provider, options: status("telltale://bkt/store", storage_options=options),
+    "ledger": lambda home, provider, options: ledger("telltale://bkt/store", storage_options=options),
+    "compact": lambda home, provider, options: compact("telltale://bkt/store", storage_options=options),
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Everything that a run leaves on this machine, spool, quota books and temporary files too, lies in here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "in.csv").write_text("url\n" + "".join(f"https://img.example/{n}.jpg\n" for n in range(5)))
+    store = fsspec.filesystem("telltale")
+    store.pipe_file("/bkt/in.csv", (tmp_path / "in.csv").read_bytes())
+    yield tmp_path
+    Telltale.fails = frozenset()
+    store.rm("/bkt", recursive=True)
+
+
+@pytest.mark.parametrize("fails", ["nothing", "info", "find", "open", "put"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_talkative_storage_library_tells_nothing_through_us(emulator, home, figure, capfd, monkeypatch, verb, fails):
+    """Storage options, a library's exceptions, the spool, the books: 0 found, in any chain, frame, file or name."""
+    monkeypatch.setattr(Telltale, "fails", frozenset([fails]))
+    options = {"key": "id", "secret": SECRET, "token": TOKEN, "endpoint": "https://bkt.example"}
+    seen = []
+    with logged() as log:
+        try:
+            result = VERBS[verb](home, provider_of(emulator, "viapi/TaggingImage"), options)
+            seen.append(("result", repr(result) + getattr(result, "_repr_html_", str)() + repr(vars(result))))
+        except ImgtagError as error:
+            seen += [("error", str(error)), ("pickle", pickle.dumps(error)), ("traceback", traced(error))]
+        except TypeError:  # a list has no attributes
+            seen.append(("result", repr(result)))
+    seen += [("log", log.getvalue()), ("output", "".join(capfd.readouterr()))]
+    for path in home.rglob("*"):
+        seen.append((f"name of {path.name}", str(path)))
+        if path.is_file():
+            seen.append((path.name, path.read_bytes()))
+    monkeypatch.undo()
+    store = fsspec.filesystem("telltale")
+    seen += [(name, name.encode() + store.cat_file(name)) for name in store.find("/bkt")]
+    assert {name: found_in(data) for name, data in seen if found_in(data)} == {}
+    figure(
+        "secrets of a store whose library shows them", "{count} runs", "0 found in {worst} places at most", len(seen)
+    )
+
+
+def handled_while_enriching(folder):
+    """The error of a run that is started while another exception is handled."""
+    try:
+        raise LookupError("the caller's")
+    except LookupError:
+        enrich(str(folder / "none.csv"), str(folder / "out.csv"))
+
+
+def test_an_error_keeps_what_the_caller_was_handling(tmp_path):
+    """Only what lies behind our error is cut off, not what was the caller's own before."""
+    with pytest.raises(ConfigError) as caught:
+        handled_while_enriching(tmp_path)
+    assert str(caught.value.__context__) == str(LookupError("the caller's"))
+
+
+WATCHED = frozenset(("subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn"))
+STARTED = []
+sys.addaudithook(lambda event, args: STARTED.append(event) if event in WATCHED else None)
+
+
+def test_no_child_process_is_started(emulator, tmp_path):
+    """What no process is started with, `ps` cannot show."""
+    STARTED.clear()
+    label(
+        pd.DataFrame({"url": references("viapi")}),
+        provider=provider_of(emulator, "viapi/TaggingImage"),
+        checkpoint=str(tmp_path / "store"),
+        qps=1000,
+    )
+    assert STARTED == []
+
+
+def test_ps_shows_no_secret(desk):
+    """The command line and its keys: these are in the environment, which only their owner may read."""
+    desk.write(200)
+    process = desk.start(qps=20, env={"ALIBABA_CLOUD_ACCESS_KEY_SECRET": SECRET})
+    seen = []
+    while process.is_running():
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                seen.append(path.read_bytes())
+        process.signal()
+    assert seen
+    assert [found_in(data) for data in seen if found_in(data)] == []

@@ -21,7 +21,7 @@ LAYERS = [
     {"providers", "report"},
     {"policy"},
     {"stage"},
-    {"options"},
+    {"options", "discreet"},
     {"run", "money"},
     {"shaping"},
     {"stages"},
