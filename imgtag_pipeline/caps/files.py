@@ -201,8 +201,8 @@ class FileBook:
 
 def _is_locked(path: Path) -> bool:
     try:
-        handle = os.open(path, os.O_RDWR)
-    except OSError:
+        handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+    except FileNotFoundError:
         return False
     try:
         with try_lock(handle) as is_free:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from imgtag_pipeline.caps import state as books
 from imgtag_pipeline.caps.shelf import Book, MemoryBook
 from imgtag_pipeline.caps.state import Refusal, State, Ticket
+from imgtag_pipeline.caps.uncut import uncut
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import Billing, CapReached, ImgtagError, StoreError
 from imgtag_pipeline.model import Price
@@ -49,6 +50,7 @@ class Purse:
     _born: str = ""
     _version: int = -1
     _open: int = 0
+    _own: int = 0
     _settled: int = 0
     _waiting: list[asyncio.Future[None]] = field(default_factory=list)
     _beat: asyncio.Task[None] | None = None
@@ -69,7 +71,7 @@ class Purse:
 
     async def _take_place(self) -> None:
         try:
-            await asyncio.to_thread(self.book.appear, self.token)
+            await uncut(asyncio.to_thread(self.book.appear, self.token))
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise StoreError(
@@ -103,6 +105,7 @@ class Purse:
                 self._refused_one()
                 raise
             if isinstance(reserved, Ticket):
+                self._own += 1
                 await self._note(reserved)
                 return reserved
             self._refused_one()
@@ -129,10 +132,14 @@ class Purse:
                 await visit(lambda state, entered=entered: books.cancel(state, entered))
             except ImgtagError as error:
                 log.warning("event=unsettled detail=%s", error)
+        self._own -= 1
         self._settled_one()
 
     async def close(self) -> None:
-        """Give the place up and let go of the book. Idempotent; what fails is told in the log."""
+        """Give the place up and let go of the book, also when cancelled. Idempotent; what fails is told in the log."""
+        await uncut(self._close())
+
+    async def _close(self) -> None:
         if self._beat is not None:
             self._beat.cancel()
             await asyncio.wait({self._beat})
@@ -263,12 +270,15 @@ class Purse:
         calls, limit, committed, budget, shared = await self.book.visit(
             lambda state: (state.calls, state.max_calls, state.committed, state.budget, len(state.places))
         )
-        others = f", shared with {shared - 1} other runs that go on or died" if shared > 1 else ""
+        here = f", {self._own:,} of them here" if self._own < calls else ""
+        others = f"; shared with {shared - 1} other runs that go on or died" if shared > 1 else ""
         if why == "max_calls":
             return CapReached(
-                f"max_calls={limit:,} is used up ({calls:,} sent{others}); run again with another max_calls to go on"
+                f"max_calls={limit:,} is used up ({calls:,} sent{here}{others}); every answer is kept, "
+                "run again with new max_calls to go on"
             )
+        spent = f"{committed / MICRO:.4f} spent or set aside for {calls:,} calls{here}{others}"
         return CapReached(
-            f"budget={(budget or 0) / MICRO:g} yuan is used up ({committed / MICRO:.4f} spent or set aside{others}); "
+            f"budget={(budget or 0) / MICRO:g} yuan is used up ({spent}); every answer is kept, "
             "run again with another budget to go on"
         )

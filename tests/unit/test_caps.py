@@ -1,6 +1,7 @@
 """Caps are kept before a call is sent, by all processes on one store, and over their deaths."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -70,6 +71,29 @@ async def test_a_run_after_a_death_goes_on_with_what_is_left(tmp_path):
     assert await spend(heir) == 6
     await heir.close()
     assert await spend(purse_of(tmp_path, "next", max_calls=10)) == 10
+
+
+async def test_a_refusal_says_who_used_the_cap_up(tmp_path):
+    """A run that goes on for a dead one may have sent only a part itself."""
+    await spend(purse_of(tmp_path, "dead", max_calls=10), 7)
+    heir = purse_of(tmp_path, "heir", dead=["dead"], max_calls=10, budget_micro_yuan=10**9)
+    assert await spend(heir) == 3
+    with pytest.raises(CapReached, match=r"max_calls=10 is used up \(10 sent, 3 of them here\)"):
+        await heir.reserve()
+    dear = purse_of(tmp_path, "dear", budget_micro_yuan=2500)
+    await heir.close()
+    assert await spend(dear) == 1
+    with pytest.raises(CapReached, match=r"budget=0.0025 yuan is used up \(0.0020 spent or set aside for 1 calls\)"):
+        await dear.reserve()
+
+
+async def test_an_interrupt_while_closing_gives_the_place_up(tmp_path):
+    """A notebook's process lives on: its next run has the whole cap."""
+    purse = purse_of(tmp_path, max_calls=10)
+    await spend(purse, 4)
+    await cut_short(purse, purse.close(), 1)
+    assert os.listdir(tmp_path) == ["viapi.book"]
+    assert await spend(purse_of(tmp_path, max_calls=10)) == 10
 
 
 async def test_each_dead_process_keeps_a_place_for_its_own_heir(tmp_path):
@@ -270,7 +294,7 @@ async def cut_short(purse, work, cuts):
             await asyncio.sleep(0.01)
         assert not task.done()
     os.close(handle)
-    with pytest.raises(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
