@@ -17,10 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from imgtag_pipeline import expand, money, pricing
-from imgtag_pipeline.checkpoint.store import open_store
+from imgtag_pipeline.checkpoint.store import is_store, open_store
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped, StoreError
-from imgtag_pipeline.files import open_filesystem
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
 from imgtag_pipeline.plan import Basis, Plan, make_plan
@@ -122,21 +121,22 @@ class Pipeline:
         qps = options.qps or provider.quota.qps
         precheck = provider.precheck if isinstance(provider, Prechecking) else lambda url: None
         price_text = provider.facts.price if options.price is None else f"{options.price:g} yuan a call"
-        before = money.billed_before(options, provider, self.clock)
+        before = await asyncio.to_thread(money.billed_before, options, provider, self.clock)
         basis = Basis(provider.address, self.price, price_text, qps, provider.batch_size, before, self.clock.now())
         return await self._planned(partial(make_plan, precheck=precheck, key_of=provider.key, basis=basis))
 
     async def _planned(self, make: Callable[..., Plan]) -> Plan:
-        checkpoint = self.options.checkpoint
-        if checkpoint is not None and not await asyncio.to_thread(_exists, checkpoint, self.options):
-            checkpoint = None
+        checkpoint, storage_options = self.options.checkpoint, self.options.storage_options
+        if checkpoint is not None:  # one that is not there yet is not made by planning
+            is_there = await asyncio.to_thread(is_store, checkpoint, storage_options=storage_options)
+            checkpoint = checkpoint if is_there else None
         store = await asyncio.to_thread(
             open_store,
             checkpoint,
             identity=self.provider.identity(),
             run_id=self.run_id,
             clock=self.clock,
-            storage_options=self.options.storage_options,
+            storage_options=storage_options,
         )
         is_over = threading.Event()
         try:
@@ -275,11 +275,6 @@ async def _closed(stages: Stages) -> BaseException | None:
     except StoreError as error:
         return stages.run.stopped or error
     return stages.run.stopped
-
-
-def _exists(folder: str, options: Options) -> bool:
-    filesystem, path = open_filesystem(folder, options.storage_options)
-    return bool(filesystem.exists(path))
 
 
 def _exit_code(stopped: BaseException | None) -> int:

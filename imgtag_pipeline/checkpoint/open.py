@@ -206,6 +206,8 @@ def held(url: str, storage_options: Mapping[str, Any] | None, spool: Path | None
     """The identities that the store holds."""
     path = local_path(url)
     if path is not None:
+        if path.is_file():
+            raise NotADirectoryError(path)
         for manifest in sorted(path.glob(f"*/{MANIFEST}")):
             home = manifest.parent
             yield _held(home.name, manifest.read_bytes(), [LocalParts(home / PARTS, files)], home)

@@ -63,7 +63,8 @@ def describe(
 
 def is_store(url: str, *, storage_options: Mapping[str, Any] | None = None, spool: Path | None = None) -> bool:
     """Whether a run has used this place as its checkpoint; no part is read."""
-    return any(True for _ in held(url, storage_options, spool, Files()))
+    with said_plainly(url, "cannot be read", "nothing was changed"):
+        return any(True for _ in held(url, storage_options, spool, Files()))
 
 
 def outcomes(

@@ -1,15 +1,23 @@
 """Stores behind a URL: whole objects, a spool, and replies that get lost."""
 
 import secrets
+import threading
 from typing import ClassVar
 
 import fsspec
+import pyarrow as pa
 import pytest
+from PIL import Image
 
+import imgtag_pipeline as imgtag
+from imgtag_pipeline import providers
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.store import compact, describe, outcomes
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome, Tag
+from imgtag_pipeline.options import Options
+from imgtag_pipeline.pipeline import Pipeline
+from imgtag_pipeline.source.tables import open_source
 
 
 def ok(key: str, *names: str) -> Outcome:
@@ -148,6 +156,33 @@ class Bucket(fsspec.AbstractFileSystem):
         raise AssertionError("file handles of object stores are not atomic")
 
     mv = cp_file = mkdir = makedirs = exists = info = open
+
+
+class Watched(Bucket):
+    """A bucket that remembers which threads have waited for it."""
+
+    protocol = "watchedbucket"
+    objects: ClassVar[dict[str, bytes]] = {}
+    threads: ClassVar[set[int]] = set()
+
+    def __getattribute__(self, name):
+        if name in ("pipe_file", "cat_file", "find", "ls", "rm_file"):
+            Watched.threads.add(threading.get_ident())
+        return super().__getattribute__(name)
+
+
+async def test_nobody_waits_for_a_bucket_on_the_event_loop(tmp_path, monkeypatch):
+    """A run and a plan let other tasks go on while a slow store answers."""
+    fsspec.register_implementation("watchedbucket", Watched, clobber=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), "red").save(picture)
+    table = pa.table({"url": [str(picture)]})
+    await imgtag.alabel(table, checkpoint="watchedbucket://tags")
+    pipeline = Pipeline(open_source(table), "url", Options(checkpoint="watchedbucket://tags"), providers.get("local"))
+    assert (await pipeline.plan()).known == 1
+    assert Watched.threads
+    assert threading.get_ident() not in Watched.threads
 
 
 async def test_any_object_store_will_do(remote):

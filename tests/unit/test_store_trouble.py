@@ -19,7 +19,7 @@ from imgtag_pipeline.checkpoint.layout import Identity
 from imgtag_pipeline.checkpoint.peers import Peers
 from imgtag_pipeline.checkpoint.sealer import Worker
 from imgtag_pipeline.checkpoint.shelf import Shelf
-from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, open_store, outcomes
+from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, is_store, open_store, outcomes
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome, Tag
 from imgtag_pipeline.testing import FakeClock
@@ -240,7 +240,7 @@ def run(url: str, **where) -> None:
     open_store(url, identity=IDENTITY, run_id="r", clock=FakeClock(), **where)
 
 
-@pytest.mark.parametrize("verb", [describe, compact, history, run])
+@pytest.mark.parametrize("verb", [describe, compact, is_store, history, run])
 def test_an_unreachable_store_is_told_in_one_sentence(tmp_path, verb):
     """Status, compaction, history and a run say of a store that does not answer what is the matter, as a StoreError."""
     fsspec.register_implementation("unreachable", Unreachable, clobber=True)
