@@ -63,7 +63,7 @@ class Options:
     key: column that identifies an image. Default: the URL without its signature.
     keep: long only: further columns of yours to carry along.
     qps: calls a second, your share of the account's quota. Default: the provider's documented quota.
-    concurrency: exchanges in flight. Default: the provider's.
+    concurrency: exchanges in flight. Default: the provider's, more with a higher qps.
     budget: yuan that this run may spend at most, reserved before each call.
     max_calls: paid calls that this run may send at most.
     price: yuan per call, where the provider's price is unknown.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -32,6 +33,7 @@ from imgtag_pipeline.transport import Transport
 log = logging.getLogger("imgtag_pipeline")
 
 COMPUTE_THREADS: Final = 2
+MOST_IN_FLIGHT: Final = 256
 MOST_WINDOW: Final = 1024
 LEAST_WINDOW: Final = 64
 WINDOW_SECONDS: Final = 30
@@ -70,7 +72,7 @@ class Stages:
         """Open what a run needs, in an order in which each may rely on the ones before; closed by the stack."""
         options, provider, clock = order.options, order.provider, order.clock
         began, started = clock.monotonic(), clock.now()
-        concurrency = options.concurrency or provider.concurrency
+        concurrency = concurrency_of(options, provider)
         if isinstance(provider, Preparing):
             await asyncio.to_thread(provider.prepare)
         store = await asyncio.to_thread(
@@ -161,6 +163,14 @@ class Stages:
     def recovered(self) -> dict[str, Any]:
         """What was found of earlier runs that did not end well."""
         return dict(self.store.recovered)
+
+
+def concurrency_of(options: Options, provider: Provider) -> int:
+    """Exchanges in flight: the caller's word, else the provider's number, which grows with a share above its quota."""
+    quota = provider.quota.qps
+    if options.concurrency is not None or options.qps is None or quota is None or options.qps <= quota:
+        return options.concurrency or provider.concurrency
+    return max(provider.concurrency, min(MOST_IN_FLIGHT, math.ceil(provider.concurrency * options.qps / quota)))
 
 
 def _refresher(provider: Provider) -> Callable[[], Awaitable[bool]] | None:

@@ -6,6 +6,7 @@ no value has to survive a journey through Arrow. Everything else is Arrow alread
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -46,7 +47,10 @@ def open_source(table: Any) -> Source:
         return _polars(table, kind)
     if hasattr(table, "__arrow_c_stream__"):
         return _stream(table, "duckdb" if "duckdb" in module and "Relation" in kind else "stream")
-    raise ConfigError(f"a {type(table).__module__}.{kind} is not a table that can be read; give {_SUPPORTED}")
+    if isinstance(table, str | os.PathLike):
+        raise ConfigError(f"{os.fspath(table)!r} is a path; files are for enrich and plan, here give {_SUPPORTED}")
+    where = "" if module == "builtins" else f"{type(table).__module__}."
+    raise ConfigError(f"a {where}{kind} is not a table that can be read; give {_SUPPORTED}")
 
 
 def url_column(batch: pa.RecordBatch, col: str) -> pa.StringArray:

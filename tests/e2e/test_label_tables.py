@@ -4,6 +4,7 @@ import asyncio
 import json
 import struct
 import zlib
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -500,10 +501,13 @@ def test_the_callers_mistakes_are_said_before_anything_happens(table, words, say
 
 
 def test_what_is_no_table_is_refused():
-    """A list or a path is no table; the message says what is."""
-    for thing in (["a.jpg"], "a.jpg", {"url": ["a.jpg"]}, None):
-        with pytest.raises(imgtag.ConfigError, match="pandas DataFrame"):
+    """A list or a path is no table; the message says what is, and what takes a path."""
+    for thing, says in ((["a.jpg"], "a list is"), ({"url": ["a.jpg"]}, "a dict is"), (None, "a NoneType is")):
+        with pytest.raises(imgtag.ConfigError, match=f"^{says} not a table that can be read; give a pandas DataFrame"):
             imgtag.label(thing)
+    for path in ("a.parquet", Path("a.parquet")):
+        with pytest.raises(imgtag.ConfigError, match=r"^'a.parquet' is a path; files are for enrich and plan"):
+            imgtag.label(path)
 
 
 def test_a_wide_stream_without_vocabulary_is_refused(pictures):
