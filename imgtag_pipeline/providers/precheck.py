@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -110,6 +111,7 @@ def extension_of(path: str, limits: Limits) -> PermanentError | None:
     return _wrong_format(kind, limits)
 
 
+@lru_cache(1024)
 def is_private(host: str) -> bool:
     """Whether the host, as written, is this machine or an address that is not public. No name is looked up."""
     if host.lower().rstrip(".") == "localhost" or host.lower().endswith((".localhost", ".local", ".internal")):
