@@ -274,11 +274,10 @@ class Purse:
         others = f"; shared with {shared - 1} other runs that go on or died" if shared > 1 else ""
         if why == "max_calls":
             return CapReached(
-                f"max_calls={limit:,} is used up ({calls:,} sent{here}{others}); every answer is kept, "
-                "run again with new max_calls to go on"
+                f"max_calls={limit:,} is used up ({calls:,} sent{here}{others}); "
+                "run again with another max_calls to go on"
             )
         spent = f"{committed / MICRO:.4f} spent or set aside for {calls:,} calls{here}{others}"
         return CapReached(
-            f"budget={(budget or 0) / MICRO:g} yuan is used up ({spent}); every answer is kept, "
-            "run again with another budget to go on"
+            f"budget={(budget or 0) / MICRO:g} yuan is used up ({spent}); run again with another budget to go on"
         )
