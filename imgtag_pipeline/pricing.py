@@ -42,6 +42,11 @@ def added(price: Price, before: int, calls: int) -> int:
     return max(0, total(price, before + calls) - total(price, before))
 
 
+def step(price: Price, before: int) -> int:
+    """By how much one further call changes a month's bill; below 0 where it makes the whole month cheaper."""
+    return total(price, before + 1) - total(price, before)
+
+
 def by_tier(price: Price, before: int, calls: int) -> tuple[tuple[int, int], ...]:
     """How many of these further calls fall at which price (micro-yuan), free ones first.
 

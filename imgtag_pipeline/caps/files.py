@@ -79,7 +79,7 @@ class FileBook:
                     if self._is_in_place(handle):
                         return self._changed(handle, change)
                 os.close(handle)  # somebody has tidied the folder: the others meet in a new file
-                self._handle = None
+                self._handle = self._written = None
 
     def _is_in_place(self, handle: int) -> bool:
         try:

@@ -91,6 +91,8 @@ def join(
 ) -> str | None:
     """Take a place in the allotment, a dead process's where there is one; returns whose place it was."""
     living = {name for name, seen in state.places.items() if is_alive(name, seen)}
+    if state.is_lost and not living:  # nobody goes on who knows better: what is left of it is worth nothing
+        state.places = {}
     dead = {name: seen for name, seen in state.places.items() if name not in living and now - seen < PLACE_SECONDS}
     state.places = {name: seen for name, seen in state.places.items() if name in living or name in dead}
     if not state.places:
@@ -143,8 +145,9 @@ def settle(state: State, ticket: Ticket, billed: Billing, price: Price | None, *
     most = ticket.most or 0
     cost: int | None = 0
     if billed != "no":
-        cost = None if price is None else pricing.added(price, before + counts.counted, 1)
-        counts.paid += cost or 0
+        step = None if price is None else pricing.step(price, before + counts.counted)
+        counts.paid += step or 0
+        cost = None if step is None else max(0, step)
     elif ticket.most is None:
         counts.unpriced -= 1
     setattr(counts, billed, getattr(counts, billed) + 1)

@@ -167,6 +167,16 @@ async def test_free_calls_need_no_budget():
     assert await spend(Purse(TENCENT, budget_micro_yuan=0)) == 3
 
 
+async def test_a_month_that_becomes_cheaper_is_entered_as_the_vendor_bills_it():
+    """The call that reaches the tier costs nothing, and the ledger has the whole month at the tier's price."""
+    purse = Purse(TENCENT, budget_micro_yuan=10**9)
+    for _ in range(101):
+        ticket = await purse.reserve()
+        assert await purse.settle(ticket, "yes") >= 0
+    (month,) = purse.book.state.months.values()
+    assert (month.paid, month.held) == ((101 - 3) * 900, 0)
+
+
 async def test_free_calls_are_not_given_out_twice():
     """A paid call that ends before free ones that are open takes one of their places; the budget holds all the same."""
     purse = Purse(TENCENT, budget_micro_yuan=1100)
@@ -315,6 +325,21 @@ async def test_a_book_that_was_removed_stops_everybody_who_used_it(tmp_path):
             await purse.reserve()
         await purse.close()
     assert await spend(purse_of(tmp_path, "next", max_calls=10)) == 10
+
+
+async def test_what_the_dead_left_of_a_lost_book_binds_nobody(tmp_path):
+    """Once all who noticed have ended, the next run begins anew instead of being refused for a day."""
+    for name in ("dead", "too"):
+        await spend(purse_of(tmp_path, name, max_calls=10), 2)
+    living = purse_of(tmp_path, "living", max_calls=10)
+    await spend(living, 2)
+    await living.book.visit(lambda found: setattr(found, "is_lost", True))
+    with pytest.raises(StoreError, match="was lost"):
+        await living.reserve()
+    with pytest.raises(StoreError, match="was lost"):
+        await purse_of(tmp_path, "joins", dead=["dead", "too"], max_calls=10).reserve()
+    everybody = ["dead", "too", "living", "joins"]
+    assert await spend(purse_of(tmp_path, "next", dead=everybody, max_calls=10)) == 10
 
 
 async def test_a_book_that_was_put_back_is_noticed(tmp_path):
