@@ -64,7 +64,7 @@ def parse(text: str) -> Fault:
     fault = Fault(
         found["kind"],
         found["argument"] or "",
-        float(found["share"]) if found["share"] else 1.0,
+        _share(text, found["share"]),
         int(found["first"]) if found["first"] else None,
         found["match"] or "",
     )
@@ -76,6 +76,14 @@ def parse(text: str) -> Fault:
         except ValueError:
             raise ConfigError(f"the argument of the fault {text!r} is not a number") from None
     return fault
+
+
+def _share(text: str, share: str | None) -> float:
+    if share is None:
+        return 1.0
+    if share.count(".") > 1 or share == "." or not 0 <= float(share) <= 1:
+        raise ConfigError(f"the share of the fault {text!r} is {share}; write a part of all calls, from 0 to 1")
+    return float(share)
 
 
 def parse_all(texts: Iterable[str]) -> tuple[Fault, ...]:
