@@ -1,7 +1,8 @@
 """TaggingAdImage's conversation: submit, remember the job, poll with growing waits, submit again where that helps.
 
-`Status` decides, not `ErrorCode`. Files of a job live 30 minutes; an unknown or expired id is submitted again. Time is
-counted by the waits and by the `Date` of the replies, so no clock is needed.
+`Status` decides, not `ErrorCode`. Polls are free, so a job of an earlier run is asked for first and bought again only
+when the vendor does not know its id any more, or after the day for which it lists jobs. Time is counted by the waits
+and by the `Date` of the replies, so no clock is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from imgtag_pipeline.providers.decode import Malformed, is_blank, row, text
 from imgtag_pipeline.providers.viapi_codes import verdict
 from imgtag_pipeline.providers.viapi_reading import envelope_of, job_info, read_ad, read_job_result
 
-EXPIRY: Final = timedelta(minutes=30)
+LISTED: Final = timedelta(hours=24)
 MAX_SUBMITS: Final = 3
 GROWTH: Final = 1.5
 LONGEST_WAIT: Final = 15.0
@@ -165,12 +166,12 @@ def _wait(provider: Submitting, job_id: str, started: datetime | None) -> Genera
 
 
 def _is_over(reply: Reply, started: datetime) -> bool:
-    """Whether the server's clock says that the job is older than its files live."""
+    """Whether the server's clock says that the job is older than the vendor lists any."""
     try:
         now = parsedate_to_datetime(reply.headers.get("date", "")).astimezone(UTC)
     except (TypeError, ValueError):
         return False
-    return now - started > EXPIRY
+    return now - started > LISTED
 
 
 def _is_unknown_id(error: PermanentError) -> bool:
