@@ -75,8 +75,8 @@ class Purse:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise StoreError(
-                f"a sign of life cannot be set beside the book of calls ({reason}), so caps cannot be kept; "
-                "make room or give access, and run again"
+                f"a sign of life cannot be set beside the book of calls {self.book.where} ({reason}), so caps cannot "
+                "be kept and nothing is sent; make room or give access, and run again"
             ) from None
         try:
             heir_of = await self._visit(self._join)

@@ -17,6 +17,7 @@ import msgspec
 from imgtag_pipeline.caps.state import State
 from imgtag_pipeline.caps.uncut import uncut
 from imgtag_pipeline.errors import ConfigError, StoreError
+from imgtag_pipeline.urls import redact
 
 T = TypeVar("T")
 LEASE: Final = 20.0  # seconds after which a process that was not seen counts as dead
@@ -46,7 +47,6 @@ class RedisBook:
     """The book under the key `imgtag:calls:NAME`. A process that was not seen for `LEASE` seconds counts as dead."""
 
     beat = LEASE / 4
-    where = "in Redis"
 
     def __init__(self, url: str, name: str, *, key: str = "", address: str = "") -> None:
         try:
@@ -60,6 +60,7 @@ class RedisBook:
             url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=again
         )
         self._script: Any = self._redis.register_script(_SCRIPT)
+        self.where = f"{name} in the Redis at {redact(url)}"
         self._name = f"imgtag:calls:{name}"
         self._writer = f"writer:{secrets.token_hex(8)}"
         self._number = 0
@@ -83,7 +84,10 @@ class RedisBook:
                 is_written, self._known = await self._swap(_encode(state))
                 if is_written:
                     return result
-        raise StoreError("the book of calls in Redis was changed by others all the time, so caps cannot be kept")
+        raise StoreError(
+            f"the book of calls {self.where} was changed by others all the time, so caps cannot be kept; "
+            "run fewer processes at once"
+        )
 
     def _read(self, data: bytes) -> State:
         if not data:
@@ -92,8 +96,8 @@ class RedisBook:
             return _decode(data)
         except msgspec.MsgspecError:
             raise StoreError(
-                f"the book of calls {self._name} in Redis cannot be read, so caps cannot be kept; "
-                "use the newer version of this package, or delete that key"
+                f"the book of calls {self.where} cannot be read, so caps cannot be kept; "
+                f"use the newer version of this package, or delete the key {self._name}"
             ) from None
 
     async def _swap(self, new: bytes) -> tuple[bool, bytes]:
@@ -114,7 +118,10 @@ class RedisBook:
         raise self._down()
 
     def _down(self) -> StoreError:
-        return StoreError(f"Redis does not answer ({self._failure}), so caps cannot be kept; start it, and run again")
+        return StoreError(
+            f"the book of calls {self.where} cannot be reached ({self._failure}), so caps cannot be kept and nothing "
+            "is sent; start it, and run again"
+        )
 
     def appear(self, token: str) -> None:
         """The visits show it."""
@@ -129,6 +136,7 @@ class RedisBook:
     async def close(self) -> None:
         """Let go of the connection."""
         try:
-            await self._asked(partial(self._redis.hdel, self._name, self._writer))
+            if self._known and time.monotonic() >= self._down_until:
+                await self._asked(partial(self._redis.hdel, self._name, self._writer))
         finally:
             await self._redis.aclose()

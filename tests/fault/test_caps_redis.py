@@ -117,6 +117,15 @@ async def test_no_redis_no_call():
     await purse.close()
 
 
+async def test_a_redis_password_is_not_told():
+    """Not in the sentence about where the book lies."""
+    purse = Purse(PRICE, max_calls=10, book=RedisBook("redis://user:canary@127.0.0.1:1/0", "x"))
+    with pytest.raises(StoreError) as caught:
+        await purse.open()
+    assert "canary" not in str(caught.value)
+    assert "127.0.0.1:1" in str(caught.value)
+
+
 def hosts(server, tmp_path, count=4, cap=200, first=0):
     """So many hosts that share a cap."""
     return [
@@ -150,7 +159,8 @@ async def test_redis_dies_in_the_middle(server, tmp_path, figure):
     server.kill()
     errors = await asyncio.gather(*running)
     assert {str(error) for error in errors} == {
-        "Redis does not answer (ConnectionError), so caps cannot be kept; start it, and run again"
+        f"the book of calls x in the Redis at {server.url} cannot be reached (ConnectionError), so caps cannot be kept "
+        "and nothing is sent; start it, and run again"
     }
     for purse in purses:
         await purse.close()
