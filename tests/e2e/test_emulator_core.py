@@ -147,7 +147,9 @@ def test_faults_by_share_number_and_match(client, emulator):
     assert 250 < sum(draw(1)) < 350
 
 
-@pytest.mark.parametrize("text", ["", "boom", "throttle=lots", "error", "slow:fast", "throttle=0.1#x", "throttle=2", "reset=0.1.2"])
+@pytest.mark.parametrize(
+    "text", ["", "boom", "throttle=lots", "error", "slow:fast", "throttle=0.1#x", "throttle=2", "reset=0.1.2"]
+)
 def test_a_fault_that_there_is_none_of(text):
     """A misspelt fault is refused, and the known ones are named or the mistake is."""
     with pytest.raises(ConfigError):
