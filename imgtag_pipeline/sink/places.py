@@ -7,20 +7,15 @@ import os
 import secrets
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.files import is_there
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: nothing is swept there
-    fcntl = None  # type: ignore[assignment]
+from imgtag_pipeline.sink.disk import lock, remove, replace_folder, restore, show, sweep, sync, sync_folder
 
 REPORT_FILE: Final = "_imgtag.json"
-_STALE_AFTER: Final = 60.0
+_WORK_PREFIX: Final = "imgtag-out-"
 # Stores in which a put of a whole object is atomic and a rename is a copy; elsewhere a rename is the atomic step.
 _WHOLE_PUTS: Final = frozenset(
     ("s3", "s3a", "gs", "gcs", "oss", "obs", "cos", "abfs", "abfss", "az", "adl", "r2", "tos", "bos", "memory")
@@ -53,6 +48,7 @@ class LocalPlace:
         self._staging: Path | None = None
         self._made: list[Path] = []
         self._lock: int | None = None
+        restore(self._target, _staging_prefix(self._target))
         self._check()
         parent = next(path for path in self._target.parents if path.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
@@ -64,39 +60,44 @@ class LocalPlace:
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
             self._made.append(path)
-        _sweep(self._target)
+        sweep(parent, _staging_prefix(self._target))
         staging = parent / f"{_staging_prefix(self._target)}{secrets.token_hex(6)}"
         self._staging = staging
         if self._is_folder:
             staging.mkdir()
         else:
             staging.touch()
-        self._lock = _lock(staging)
+        self._lock = lock(staging)
         return staging
 
     def publish(self) -> None:
         if self._staging is None:
             raise ConfigError("nothing has been written yet")
         self._check()
-        _sync(self._staging)
+        sync(self._staging)
         if self._is_folder and self._target.is_dir():
-            old = self._target.with_name(f"{_staging_prefix(self._target)}{secrets.token_hex(6)}")
-            os.rename(self._target, old)
+            replace_folder(self._staging, self._target)
+        elif self._is_folder:
             os.rename(self._staging, self._target)
-            shutil.rmtree(old, ignore_errors=True)
         else:
-            os.replace(self._staging, self._target)
+            self._show(self._staging)
         self._staging = None
         self._made.clear()
-        _sync_folder(self._target.parent)
+        sync_folder(self._target.parent)
         self.discard()
+
+    def _show(self, file: Path) -> None:
+        try:
+            show(file, self._target, overwrite=self._overwrite)
+        except FileExistsError:
+            raise ConfigError(f"{str(self._target)!r} exists by now; {_REMEDY}") from None
 
     def discard(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
         if self._staging is not None:
-            _remove(self._staging)
+            remove(self._staging)
             self._staging = None
         for path in reversed(self._made):
             with contextlib.suppress(OSError):
@@ -121,7 +122,9 @@ class RemotePlace:
     """A file or folder on any other fsspec filesystem: built in a local folder, put in one piece at the end.
 
     Several parts cannot become visible at one moment there: they are put one after the other, the report last, and
-    are taken away again when one fails.
+    are taken away again when one fails. Parts that replace others have names of their own, so that until all are
+    there the old ones stay as they are. An upload in several requests that fails shows nothing; what the store holds
+    of it goes by the bucket's own rule for incomplete uploads.
     """
 
     def __init__(self, filesystem: Any, target: str, *, is_folder: bool, overwrite: bool) -> None:
@@ -131,10 +134,13 @@ class RemotePlace:
         self._overwrite = overwrite
         self._work: Path | None = None
         self._staging: Path | None = None
+        self._lock: int | None = None
         self._check()
 
     def stage(self) -> Path:
-        self._work = Path(tempfile.mkdtemp(prefix="imgtag-"))
+        sweep(Path(tempfile.gettempdir()), _WORK_PREFIX)
+        self._work = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX))
+        self._lock = lock(self._work)
         self._staging = self._work / "out"
         if self._is_folder:
             self._staging.mkdir()
@@ -149,7 +155,8 @@ class RemotePlace:
             names = sorted(
                 (path.name for path in self._staging.iterdir()), key=lambda name: (name == REPORT_FILE, name)
             )
-            pairs = [(self._staging / name, f"{self._target}/{name}") for name in names]
+            mark = f"-{secrets.token_hex(4)}.parquet" if old else ".parquet"
+            pairs = [(self._staging / name, f"{self._target}/{name.replace('.parquet', mark)}") for name in names]
         else:
             pairs = [(self._staging, self._target)]
         done: list[str] = []
@@ -168,9 +175,11 @@ class RemotePlace:
         self.discard()
 
     def discard(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
         if self._work is not None:
             shutil.rmtree(self._work, ignore_errors=True)
-        self._work = self._staging = None
+        self._work = self._staging = self._lock = None
 
     def _put(self, local: Path, remote: str) -> None:
         protocol = self._filesystem.protocol
@@ -222,55 +231,3 @@ def _is_part(name: str) -> bool:
 
 def _staging_prefix(target: Path) -> str:
     return f".{target.name}.imgtag-"
-
-
-def _sweep(target: Path) -> None:
-    """Remove what killed processes left beside OUT: unlocked, and older than the moment between making and locking."""
-    if fcntl is None:
-        return
-    for path in target.parent.glob(f"{_staging_prefix(target)}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime < _STALE_AFTER:
-                continue
-            lock = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
-            finally:
-                os.close(lock)
-
-
-def _lock(path: Path) -> int | None:
-    if fcntl is None:
-        return None
-    lock = os.open(path, os.O_RDONLY)
-    with contextlib.suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return lock
-
-
-def _sync(path: Path) -> None:
-    for file in path.iterdir() if path.is_dir() else [path]:
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    if path.is_dir():
-        _sync_folder(path)
-
-
-def _sync_folder(path: Path) -> None:
-    with contextlib.suppress(OSError):  # some filesystems cannot sync a folder; the rename has happened all the same
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

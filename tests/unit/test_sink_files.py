@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import stat
@@ -15,6 +16,7 @@ from pyarrow import parquet
 
 from imgtag_pipeline import expand, schema
 from imgtag_pipeline.errors import ConfigError, OutputError
+from imgtag_pipeline.sink import disk
 from imgtag_pipeline.sink.files import FileSink
 from imgtag_pipeline.source.files import open_files
 
@@ -232,6 +234,7 @@ def test_remote_output_is_one_whole_object(scheme, name):
     save(out, overwrite=True)
     filesystem = fsspec.filesystem(scheme)
     names = [path.rpartition("/")[2] for path in filesystem.find(f"/sink-{scheme}/{name}".rstrip("/"))]
+    names = [re.sub(r"part-00000-[0-9a-f]{8}\.", "part-00000.", each) for each in names]
     assert names == (["_imgtag.json", "part-00000.parquet"] if name.endswith("/") else [name])
     filesystem.rm(f"/sink-{scheme}", recursive=True)
 
@@ -241,3 +244,71 @@ def test_remote_parts_are_taken_away_when_one_fails():
     with pytest.raises(OutputError, match="No space left"):
         save("slowstore://full/out/", part_bytes=1, group_rows=2)
     assert fsspec.filesystem("slowstore").find("/full") == []
+
+
+def test_remote_folder_that_cannot_be_replaced_stays_as_it_was(monkeypatch):
+    """New parts have names of their own, so a store that fails half way still holds the old table, and only it."""
+    expected = save("memory://replaced/out/")
+    puts = []
+
+    def fails_at_the_second(self, path, value, **words):
+        puts.append(path)
+        if len(puts) == 2:
+            raise OSError(errno.ENOSPC, "No space left on the store")
+        return real(self, path, value, **words)
+
+    real = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", fails_at_the_second)
+    with pytest.raises(OutputError, match="No space left"):
+        save("memory://replaced/out/", overwrite=True, part_bytes=1, group_rows=2)
+    monkeypatch.undo()
+    assert open_files("memory://replaced/out/").rows == expected.num_rows
+    assert len(fsspec.filesystem("memory").find("/replaced")) == 2
+    fsspec.filesystem("memory").rm("/replaced", recursive=True)
+
+
+def test_folder_whose_replacement_was_cut_in_two_is_given_back(tmp_path):
+    """Where names cannot be exchanged, a kill between two renames leaves the old folder aside; it is not swept."""
+    save(f"{tmp_path}/out/")
+    (tmp_path / "out").rename(tmp_path / ".out.imgtag-0123-old")
+    with pytest.raises(ConfigError, match="exists already"):
+        FileSink(f"{tmp_path}/out/")
+    assert all_files(tmp_path) == ["out/_imgtag.json", "out/part-00000.parquet"]
+
+
+def test_two_steps_serve_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    """On other systems a folder is replaced by two renames."""
+    monkeypatch.setattr(disk.sys, "platform", "other")
+    for _ in range(2):
+        save(f"{tmp_path}/out/", overwrite=True)
+    assert all_files(tmp_path) == ["out/_imgtag.json", "out/part-00000.parquet"]
+
+
+def test_output_that_appears_at_the_last_moment_is_not_overwritten(tmp_path):
+    """Two jobs with one OUT: the second is told, however close they come."""
+    for name in ("ours", "theirs"):
+        (tmp_path / name).write_text(name)
+    with pytest.raises(FileExistsError):
+        disk.show(tmp_path / "ours", tmp_path / "theirs", overwrite=False)
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    disk.show(tmp_path / "ours", tmp_path / "theirs", overwrite=True)
+    assert all_files(tmp_path) == ["theirs"]
+
+
+def test_link_to_a_folder_is_replaced_as_a_link(tmp_path):
+    """What the link leads to is somebody else's and stays."""
+    save(f"{tmp_path}/real/")
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    save(f"{tmp_path}/out/", "wide", overwrite=True)
+    assert not (tmp_path / "out").is_symlink()
+    assert "real/part-00000.parquet" in all_files(tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_name_with_glob_marks_sweeps_its_own_leftovers_only(tmp_path):
+    """`a[1].csv` is a name and no pattern."""
+    for name in (".a[1].csv.imgtag-dead", ".a1.csv.imgtag-dead"):
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (0, 0))
+    save(f"{tmp_path}/a[1].csv")
+    assert all_files(tmp_path) == [".a1.csv.imgtag-dead", "a[1].csv"]
