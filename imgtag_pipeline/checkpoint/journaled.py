@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -21,7 +22,10 @@ from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
 
+log = logging.getLogger("imgtag_pipeline")
+
 _LOOK_EVERY: Final = 0.2
+_TELL_AFTER: Final = 10.0
 _PATIENCE: Final = 30.0
 _PAUSE: Final = 0.002
 
@@ -109,6 +113,7 @@ class JournaledStore:
 
     async def wait_for(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
         """Returns when none of the keys is claimed by another process: those that have an outcome now."""
+        tell_at = self._clock.monotonic() + _TELL_AFTER
         while True:
             await self._writer.run(self._desk.look)
             known = self.lookup(keys, retry_failed=retry_failed)
@@ -118,6 +123,10 @@ class JournaledStore:
             ]
             if not waiting:
                 return {key for key, status in zip(keys, known, strict=True) if status is not None}
+            if self._clock.monotonic() >= tell_at:
+                tell_at += _TELL_AFTER
+                whose = ",".join(sorted(f"{who.get('host')}:{who.get('pid')}" for who in self._desk.peers.writers()))
+                log.info("event=waiting_for_claims images=%d writers=%s", len(waiting), whose)
             await self._clock.sleep(_LOOK_EVERY)
 
     async def refresh(self) -> None:

@@ -1,6 +1,8 @@
 """Several processes in one store: they see and never repeat each other's work."""
 
 import asyncio
+import os
+import socket
 
 from imgtag_pipeline.checkpoint.store import describe
 from imgtag_pipeline.model import Outcome, Tag
@@ -86,6 +88,22 @@ async def test_waiting_ends_when_the_other_has_answered_or_given_up(disk):
     await first.close()
     assert await disk.clock.run(asyncio.wait_for(waiting, 30)) == {"a"}
     assert await second.claim(["a", "b", "z"]) == {"b", "z"}
+    await second.close()
+
+
+async def test_a_long_wait_for_others_is_logged_with_their_names(disk, caplog):
+    """Who waits for a process that is stopped can find out which one that is."""
+    caplog.set_level("INFO", "imgtag_pipeline")
+    first, second = disk.open(), disk.open()
+    await first.claim(["a"])
+    waiting = asyncio.ensure_future(second.wait_for(["a"]))
+    while not caplog.messages:
+        await asyncio.sleep(0.001)
+        await disk.clock.advance(0.2)
+    assert caplog.messages == [f"event=waiting_for_claims images=1 writers={socket.gethostname()}:{os.getpid()}"]
+    await first.release(["a"])
+    assert await disk.clock.run(asyncio.wait_for(waiting, 30)) == set()
+    await first.close()
     await second.close()
 
 
