@@ -71,11 +71,12 @@ async def close_purse(purse: Purse, options: Options, provider: Provider) -> Non
     """Give the place up; of a store elsewhere, leave there what this host's ledger says."""
     await purse.close()
     kept = _kept_book(options, provider)
-    shared = None if options.checkpoint is None else _shared(options.checkpoint, options.storage_options)
-    if kept is None or shared is None:
+    if kept is None or options.checkpoint is None:
         return
     try:
-        await asyncio.to_thread(ledger.leave_copy, shared, kept.path)
+        shared = _shared(options.checkpoint, options.storage_options)
+        if shared is not None:
+            await asyncio.to_thread(ledger.leave_copy, shared, kept.path)
     except (OSError, ImgtagError) as error:
         log.warning("event=ledger_not_left detail=%s", type(error).__name__)
 
