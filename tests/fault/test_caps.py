@@ -114,7 +114,7 @@ async def trials(desk, folder, figure, kind, *, count, cap, kills):
         f"0 calls above {cap:,} ({min(sent):,} to {max(sent):,} sent); {sum(trial.late_kills for trial in done)} kills "
         f"in the last {LATE} calls; {time.monotonic() - began:.0f} s",
     )
-    assert sum(trial.in_flight for trial in done) > all_kills / 2, "the kills came while nothing was in flight"
+    assert sum(trial.in_flight for trial in done) > all_kills / 4, "the kills came while nothing was in flight"
 
 
 @BOTH
