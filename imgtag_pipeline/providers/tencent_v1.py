@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -30,13 +29,12 @@ from imgtag_pipeline.model import (
     Step,
     Tag,
     ask,
-    read,
 )
 from imgtag_pipeline.providers import options, precheck, tencent_calls
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
 from imgtag_pipeline.providers.decode import Columns, best_first, rows, tag
 from imgtag_pipeline.providers.tencent_calls import Body
-from imgtag_pipeline.urls import ascii_url, unsigned_url
+from imgtag_pipeline.urls import unsigned_url
 
 ADDRESS: Final = "tencent_v1"
 ENDPOINT: Final = "http://service.image.myqcloud.com"
@@ -114,7 +112,7 @@ class TencentV1:
     @property
     def concurrency(self) -> int:
         """Enough to fill the quota with answers that take two seconds."""
-        return min(256, max(8, round(2 * (self.qps or tencent_calls.QPS))))
+        return tencent_calls.concurrency(self.qps)
 
     def identity(self) -> Mapping[str, Any]:
         """The call; it has no options that change the answer."""
@@ -134,10 +132,7 @@ class TencentV1:
 
     def precheck(self, url: str) -> PermanentError | None:
         """Why the image cannot succeed, found from its reference alone."""
-        if self.image_mode == "bytes":
-            return None
-        is_near = precheck.is_private(urlsplit(self.endpoint).hostname or "")
-        return precheck.check_reference(url, LIMITS, is_reached_from_here=is_near)
+        return tencent_calls.check_reference(url, self.image_mode, self.endpoint, LIMITS)
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
         """One call for one image."""
@@ -147,17 +142,13 @@ class TencentV1:
         problem = self.precheck(image.url)
         if problem is not None:
             return problem
+        source = yield from tencent_calls.source(image, self.image_mode, replace(LIMITS, max_bytes=self.max_bytes))
+        if isinstance(source, PermanentError):
+            return source
         body = {"appid": tencent_calls.keys_of(self.credentials).app_id}
         if self.bucket:
             body["bucket"] = self.bucket
-        if self.image_mode == "url":
-            body["url"] = ascii_url(image.url.strip())
-        else:
-            data = yield from read(image, max_bytes=self.max_bytes)
-            problem = precheck.check_bytes(data, replace(LIMITS, max_bytes=self.max_bytes))
-            if problem is not None:
-                return problem
-            body["image"] = b64encode(data).decode()
+        body |= {"url": source} if isinstance(source, str) else {"image": b64encode(source).decode()}
         request = Request("POST", f"{self.endpoint}{self.path}", (), (JSON,), msgspec.json.encode(body))
         reply = yield from ask(Call(ADDRESS, request, self.quota))
         return reply.once(tencent_calls.answer_of, read_tags)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -28,15 +27,14 @@ from imgtag_pipeline.model import (
     Step,
     Tag,
     ask,
-    read,
 )
-from imgtag_pipeline.providers import precheck, tencent_calls
+from imgtag_pipeline.providers import tencent_calls
 from imgtag_pipeline.providers.bodies import multipart
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
 from imgtag_pipeline.providers.decode import Columns, best_first, row, rows, tag
 from imgtag_pipeline.providers.precheck import Limits
 from imgtag_pipeline.providers.tencent_calls import Body
-from imgtag_pipeline.urls import ascii_url, unsigned_url
+from imgtag_pipeline.urls import unsigned_url
 
 ADDRESS: Final = "tencent_v2"
 ENDPOINT: Final = "https://recognition.image.myqcloud.com"
@@ -110,7 +108,7 @@ class TencentV2:
     @property
     def concurrency(self) -> int:
         """Enough to fill the quota with answers that take two seconds."""
-        return min(256, max(8, round(2 * (self.qps or tencent_calls.QPS))))
+        return tencent_calls.concurrency(self.qps)
 
     def identity(self) -> Mapping[str, Any]:
         """The call; it has no options that change the answer."""
@@ -130,10 +128,7 @@ class TencentV2:
 
     def precheck(self, url: str) -> PermanentError | None:
         """Why the image cannot succeed, found from its reference alone."""
-        if self.image_mode == "bytes":
-            return None
-        is_near = precheck.is_private(urlsplit(self.endpoint).hostname or "")
-        return precheck.check_reference(url, self._limits, is_reached_from_here=is_near)
+        return tencent_calls.check_reference(url, self.image_mode, self.endpoint, self._limits)
 
     @property
     def _limits(self) -> Limits:
@@ -147,18 +142,14 @@ class TencentV2:
         problem = self.precheck(image.url)
         if problem is not None:
             return problem
+        source = yield from tencent_calls.source(image, self.image_mode, self._limits)
+        if isinstance(source, PermanentError):
+            return source
         app_id = tencent_calls.keys_of(self.credentials).app_id
-        if self.image_mode == "url":
-            body, kind = (
-                msgspec.json.encode({"app_id": app_id, "url": ascii_url(image.url.strip())}),
-                "application/json",
-            )
+        if isinstance(source, str):
+            body, kind = msgspec.json.encode({"app_id": app_id, "url": source}), "application/json"
         else:
-            data = yield from read(image, max_bytes=LIMITS.max_bytes or 0)
-            problem = precheck.check_bytes(data, self._limits)
-            if problem is not None:
-                return problem
-            body, kind = multipart({"app_id": app_id}, "image", data)
+            body, kind = multipart({"app_id": app_id}, "image", source)
         request = Request("POST", f"{self.endpoint}{self.path}", (), (("content-type", kind),), body)
         reply = yield from ask(Call(ADDRESS, request, self.quota))
         return reply.once(tencent_calls.answer_of, read_tags)
