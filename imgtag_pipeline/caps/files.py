@@ -35,6 +35,7 @@ class FileBook:
 
     def __init__(self, folder: Path, name: str, *, key: str = "", address: str = "", disk: Disk | None = None) -> None:
         self.path = folder / f"{name}{SUFFIX}"
+        self.where = str(self.path)
         self._key, self._address = key, address
         self._disk = disk or Disk()
         self._mutex = threading.Lock()
@@ -45,11 +46,6 @@ class FileBook:
         self._broken: str | None = None
         self._syncing: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
-
-    @property
-    def where(self) -> str:
-        """The file's path."""
-        return str(self.path)
 
     async def visit(self, change: Callable[[State], T]) -> T:
         """In the loop where the file is free, which takes microseconds; in a thread where it has to be waited for."""
@@ -83,7 +79,7 @@ class FileBook:
 
     def _is_in_place(self, handle: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(handle), os.stat(self.path))
+            return os.path.samestat(os.fstat(handle), os.stat(self.where))
         except FileNotFoundError:
             return False
 

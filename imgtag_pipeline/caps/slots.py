@@ -138,9 +138,8 @@ def _read(handle: int) -> bytes:
 
 
 def _write_all(disk: Disk, handle: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while len(rest):
-        taken = disk.write(handle, bytes(rest))
+    while data:
+        taken = disk.write(handle, data)
         if taken <= 0:
             raise OSError(0, "the disk took no bytes")
-        rest = rest[taken:]
+        data = data[taken:]
