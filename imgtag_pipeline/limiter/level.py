@@ -10,15 +10,20 @@ import math
 from dataclasses import dataclass, field
 
 DECREASE = 0.7  # of the rate, when a load is refused that was answered before: the quota has fallen
-INCREASE = 0.5  # of the rate, at each answer that proves the rate in force
+INCREASE = 0.5  # of the rate at most, at each answer that proves the rate in force
 LOWEST = 0.1  # calls a second that are tried even when everything is refused
-FIRST_PROBE = 2.5  # seconds until one call is tried beyond the load refused last,
+FIRST_PROBE = 3.0  # seconds until one call is tried beyond the load refused last,
 PROBE_SHARE = 0.15  # then this share of the time for which the rate has held,
 LONGEST_PROBE = 10.0  # at most so long, or a probe in 50 calls
+NEARLY = 0.9  # of the rate in force must be proven before it climbs: some calls of a window may be refused at random
 HOLD = 0.5  # windows for which a probe's success must last before the rate climbs further
 DOUBT = 3  # calls are so many times further apart while no call has been answered since a decrease
-FIRST_CALLS = 4  # at once before any answer; then twice the load that was answered, until the quota is proven
+FIRST_CALLS = 4  # at once before any answer; then
+GROWTH = 1.5  # times the load that was answered, until the quota is proven
 REFUSALS_KEPT = 32
+WINS = 2  # probes in a row that must be answered where the edge is blurred: the same load was answered and refused
+ABOUT = 0.15  # rates that differ by this share, or by one call, are the same with some noise
+EDGE, EDGE_SHARE = 4, 0.25  # after so many good answers, and this share of a second's, a refusal is the quota's edge
 MANY = 50
 BLOCK = 200
 RUN = 4
@@ -88,9 +93,12 @@ class Strays:
 class Level:
     """The rate in force for one quota, learned by additive increase and multiplicative decrease.
 
-    - A load that was never answered well is refused: the rate becomes the load below it.
-    - A load that was answered before is refused: the rate falls to a fraction, until calls are answered again.
-    - Below the load refused last (the ceiling) the rate climbs with the answers; beyond it, single calls probe.
+    - A load is refused that was never answered well, or after a stretch of good answers: that is the quota's edge, and
+      the rate becomes the load below it.
+    - A load is refused that was answered before, and again: the quota has fallen. The rate falls to a fraction, and
+      then by steps, until calls are answered again.
+    - Below the load refused last (the ceiling) the rate climbs quickly with the answers; beyond it single calls probe,
+      and when they are answered it climbs by 1, 2, 4 and more.
     """
 
     told: float
@@ -103,6 +111,11 @@ class Level:
     climb_at: float = -math.inf
     probe_at: float = math.inf
     probe_sent: float = math.inf  # a probe is out since
+    wins: int = 0  # probes answered in a row,
+    wins_needed: int = 1  # of so many until the rate climbs
+    held: float = 0.0  # the rate that has held, more or less, since `since`
+    answers: int = 0  # good ones since the last decrease
+    stride: float = 1.0  # calls a second by which the rate climbs beyond the load refused last, doubling
     refusals: list[tuple[float, float]] = field(default_factory=list)  # (granted, learned), newest last
     strays: Strays = field(default_factory=lambda: Strays())
 
@@ -123,8 +136,8 @@ class Level:
     def allowed(self, now: float = -math.inf) -> tuple[int, float]:
         """(calls, seconds) in force; one call more when a probe is due."""
         calls, window = window_of(self.rate)
-        if not self.refusals and self.proven < self.told:
-            calls = min(calls, int(max(FIRST_CALLS, 2 * self.proven)))
+        if self.proven < calls:
+            calls = min(calls, int(max(FIRST_CALLS / (2 if self.refusals else 1), GROWTH * self.proven + 1)))
         return calls + (self.is_reduced and now >= self.probe_at), window
 
     def spacing(self) -> float:
@@ -143,13 +156,13 @@ class Level:
         load = self._without_refused(granted, load)
         if granted >= self.changed_at:
             self.proven = max(self.proven, load)
+            self.answers += 1
             self._weigh(self.strays.answered(granted), now)
-        if load >= self.ceiling and granted >= self.refused_sent:
-            self.ceiling = self.probe_at = self.probe_sent = math.inf
-            self.proven = max(self.proven, load)
-            self._set(max(self.rate, load), now)
-            self.climb_at = now + HOLD * self.allowed()[1]
-        if self.is_reduced and now >= self.climb_at and self.proven >= self.allowed()[0]:
+        is_fast = self.rate >= MANY  # one refusal says little there: calls that were on their way with it may answer it
+        if load >= self.ceiling and granted >= (self.refused_sent if is_fast else self.changed_at):
+            self._won(load, now)
+        enough = self.allowed()[0] * (NEARLY if is_fast else 1)
+        if self.is_reduced and now >= self.climb_at and self.proven >= enough:
             self._climb(now)
 
     def refused(self, granted: float, load: int, now: float) -> None:
@@ -161,16 +174,34 @@ class Level:
         if self.rate >= MANY and granted < self.probe_sent and self._is_stray(granted, load, now):
             return
         if granted < self.probe_sent:
-            is_new = 0 < self.proven < load
-            self._set(
-                min(self.rate, load - 1) if is_new else DECREASE * (min(self.rate, load) if load > 1 else self.rate),
-                now,
-            )
-            self.proven = self.proven if is_new else 0.0
+            self._lower(load, now)
+        self.answers, self.wins, self.stride = 0, 0, 1.0
         self.ceiling = load
         self.refused_sent = granted
         self.changed_at = now
         self.probe_at, self.probe_sent = now + self._pause_between_probes(now), math.inf
+
+    def _lower(self, load: int, now: float) -> None:
+        is_edge = load > 1 and (0 < self.proven < load or self.answers >= max(EDGE, EDGE_SHARE * self.rate))
+        if is_edge:
+            self.wins_needed = WINS if load <= self.proven else 1
+            self._set(min(self.rate, load - 1), now)
+            self.proven = min(self.proven, load - 1)
+        else:
+            self.wins_needed = 1
+            self._set(DECREASE * (min(self.rate, load) if load > 1 else self.rate), now)
+            self.proven = 0.0
+
+    def _won(self, load: int, now: float) -> None:
+        """A load was answered that was refused before: the rate may climb, unless that was luck."""
+        self.wins += 1
+        if self.wins < self.wins_needed:
+            self.probe_at, self.probe_sent = now + HOLD * self.allowed()[1], math.inf
+            return
+        self.ceiling = self.probe_at = self.probe_sent = math.inf
+        self.wins = 0
+        self._set(max(self.rate, load), now)
+        self.climb_at = now + HOLD * self.allowed()[1]
 
     def _is_stray(self, granted: float, load: int, now: float) -> bool:
         self._weigh(self.strays.refused(granted), now)
@@ -189,12 +220,14 @@ class Level:
         self._set(rate, now)
 
     def _set(self, rate: float, now: float) -> None:
-        rate = min(self.told, max(LOWEST, rate))
-        if rate != self.rate:
-            self.rate, self.since = rate, now
+        self.rate = rate = min(self.told, max(LOWEST, rate))
+        if self.since == -math.inf or abs(rate - self.held) > max(1.0, ABOUT * self.held):
+            self.held, self.since = rate, now
 
     def _climb(self, now: float) -> None:
         step = max(1.0, self.rate * INCREASE)
+        if not math.isfinite(self.ceiling):
+            step, self.stride = min(step, self.stride), 2 * self.stride
         target = self.rate * 2 if self.rate < 1 else math.floor(self.rate + step)
         target = min(target, self.ceiling - 1)
         if target > self.rate:
