@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, ParamSpec, cast
@@ -15,7 +16,7 @@ import typer
 
 from imgtag_pipeline import api, providers
 from imgtag_pipeline.cli import shown
-from imgtag_pipeline.cli.ending import INTERRUPTED, STOPS, end_run, print_json, spoken
+from imgtag_pipeline.cli.ending import INTERRUPTED, STOPS, end_run, print_json, spoken, tell
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.options import OptionWords
 from imgtag_pipeline.providers.contract import Provider
@@ -177,25 +178,25 @@ def plan(
 @_command("providers")
 def list_providers(as_json: Json = False) -> None:
     """List who can tag, and what a call costs."""
-    _tell(api.provider_rows(), shown.provider_lines, as_json)
+    tell(api.provider_rows(), shown.provider_lines, as_json)
 
 
 @_command()
 def status(store: Store, as_json: Json = False) -> None:
     """Say what a tag store holds."""
-    _tell(api.status(store), shown.status_lines, as_json)
+    tell(api.status(store), shown.status_lines, as_json)
 
 
 @_command()
 def ledger(store: Store, as_json: Json = False) -> None:
     """Say what a tag store's runs have been billed, by account, action and month."""
-    _tell(api.ledger(store), shown.ledger_lines, as_json)
+    tell(api.ledger(store), shown.ledger_lines, as_json)
 
 
 @_command()
 def compact(store: Store, as_json: Json = False) -> None:
     """Merge the small parts of a tag store."""
-    _tell(api.compact(store), shown.compact_lines, as_json)
+    tell(api.compact(store), shown.compact_lines, as_json)
 
 
 @_command()
@@ -262,19 +263,10 @@ def _provider(address: str, endpoint: str | None, region: str | None, option: li
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the vocabulary {path} cannot be read ({error}); give a text file, one tag a line") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _tell(
-    rows: Sequence[dict[str, Any]], lines: Callable[[Sequence[dict[str, Any]]], Iterator[str]], as_json: bool
-) -> None:
-    if as_json:
-        print_json(rows)
-    else:
-        typer.echo("\n".join(lines(rows)))
 
 
 def _typed(words: dict[str, Any]) -> OptionWords:
@@ -288,6 +280,8 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line; exits with 0, 1 (failed images), 2 (caller's mistake), 3 (fatal), 4 (cap) or 130."""
     signal.signal(signal.SIGTERM, _terminated)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console that cannot show a tag stops nothing
     try:
         app()
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, ParamSpec
 
@@ -75,6 +75,17 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def tell(
+    rows: Sequence[dict[str, Any]], lines: Callable[[Sequence[dict[str, Any]]], Iterator[str]], as_json: bool
+) -> None:
+    """Plain data as JSON, or as lines for a person."""
+    if as_json:
+        print_json(rows)
+    else:
+        typer.echo("\n".join(lines(rows)))
+
+
 def print_json(data: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, default=str) + "\n")
+    """One JSON document on standard output, in ASCII where that is no UTF-8."""
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(data, ensure_ascii=not is_utf8, indent=2, default=str) + "\n")

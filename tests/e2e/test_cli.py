@@ -304,6 +304,30 @@ def test_a_signal_behind_the_end_changes_nothing(number):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_console_of_any_encoding_will_do(encoding, work):
+    """What it cannot show is escaped, JSON stays JSON, and nothing ends in a traceback."""
+    name = "相😀.csv"
+    (work / name).write_text("url\n\n", encoding="utf-8")
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    argv = [
+        sys.executable,
+        "-m",
+        "imgtag_pipeline",
+        "label",
+        name,
+        "--checkpoint",
+        "相😀",
+        "--overwrite",
+        "--out",
+        name,
+    ]
+    shown = subprocess.run(argv, env=env, capture_output=True, check=True)
+    assert "Traceback" not in shown.stderr.decode(encoding)
+    told = subprocess.run([*argv, "--json"], env=env, capture_output=True, check=True)
+    assert json.loads(told.stdout.decode(encoding))["checkpoint"] == "相😀"
+
+
 def test_plan_says_what_it_would_take(run, cloud, table, work):
     """For people and as JSON; no call, no key, no store."""
     words = ["plan", table, "--provider", "viapi/TaggingImage", "--endpoint", cloud.url, "--checkpoint", "tags"]
@@ -353,8 +377,8 @@ def test_a_store_that_is_not_there(command, run, work, table):
 
 
 def test_wide_with_a_vocabulary_file(run, table, work):
-    """The file's tags are the columns, in its order."""
-    (work / "words.txt").write_text("landscape\nunheard of\n\n", encoding="utf-8")
+    """The file's tags are the columns, in its order, also as an editor of Windows saves it."""
+    (work / "words.txt").write_text("landscape\r\nunheard of\r\n\r\n", encoding="utf-8-sig")
     words = ["--shape", "wide", "--vocabulary", "words.txt", "--limit", "2", "--allow-private"]
     done = run("label", table, "--out", "w.csv", *words)
     assert done.exit_code == 0
