@@ -139,4 +139,5 @@ class RedisBook:
             if self._known and time.monotonic() >= self._down_until:
                 await self._asked(partial(self._redis.hdel, self._name, self._writer))
         finally:
+            self._known = b""
             await self._redis.aclose()
