@@ -81,7 +81,8 @@ def show(file: Path, target: Path, *, overwrite: bool) -> None:
         except OSError:  # a filesystem without links
             pass
         else:
-            file.unlink()
+            with contextlib.suppress(OSError):  # it has its name; the other one is swept some time
+                file.unlink()
             return
     os.replace(file, target)
 

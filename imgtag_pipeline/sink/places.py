@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.errors import ConfigError, OutputError
 from imgtag_pipeline.files import is_there
 from imgtag_pipeline.sink.disk import lock, remove, replace_folder, restore, show, sweep, sync, sync_folder
 
@@ -160,18 +160,21 @@ class RemotePlace:
         else:
             pairs = [(self._staging, self._target)]
         done: list[str] = []
+        stale: list[str] = []
         try:
             for local, remote in pairs:
                 done.append(remote)
                 self._put(local, remote)
+            stale = sorted(old.difference(done))
+            if stale:
+                self._filesystem.rm_file(stale[0])
         except BaseException:
             for remote in done:
                 if remote not in old:
                     with contextlib.suppress(Exception):
                         self._filesystem.rm_file(remote)
             raise
-        for stale in old.difference(done):
-            self._filesystem.rm_file(stale)
+        self._remove_stale(stale[1:])
         self.discard()
 
     def discard(self) -> None:
@@ -180,6 +183,19 @@ class RemotePlace:
         if self._work is not None:
             shutil.rmtree(self._work, ignore_errors=True)
         self._work = self._staging = self._lock = None
+
+    def _remove_stale(self, names: list[str]) -> None:
+        """The rest of the old parts: as one is gone already, there is no way back, and what stays has to be named."""
+        left: list[str] = []
+        for name in names:
+            try:
+                self._filesystem.rm_file(name)
+            except FileNotFoundError:
+                continue
+            except Exception:  # any storage library's own
+                left.append(name)
+        if left:
+            raise OutputError(f"the new parts are there, but old ones could not be removed; remove {', '.join(left)}")
 
     def _put(self, local: Path, remote: str) -> None:
         protocol = self._filesystem.protocol

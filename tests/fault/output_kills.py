@@ -1,8 +1,10 @@
-"""A process that writes OUT again and again in children, each killed before a later step on the disk than the last.
+"""A process that writes OUT again and again in children, each stopped at a later step on the disk than the last.
 
-Prints a JSON line per child: what was written, before which step it was killed, and what then stood at OUT.
+A step is where the child is killed, or where the disk is full. Prints a JSON line per child: the step, how it ended,
+what then stood at OUT, how much was left, and what was left and stood there after the next run.
 """
 
+import errno
 import json
 import os
 import signal
@@ -14,21 +16,15 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.dirfs import DirFileSystem
 
+from imgtag_pipeline.errors import ConfigError, OutputError
 from imgtag_pipeline.sink.files import FileSink
 from imgtag_pipeline.source.files import open_files
 
 OLD, NEW = [f"old{n}" for n in range(6)], [f"new{n}" for n in range(9)]
-STEPS = {
-    "open",
-    "os.mkdir",
-    "os.rename",
-    "os.link",
-    "os.remove",
-    "os.rmdir",
-    "os.scandir",
-    "shutil.rmtree",
-    "ctypes.dlopen",
-}
+ADDING = {"open", "os.mkdir", "os.rename", "os.link", "os.scandir", "ctypes.dlopen"}
+STEPS = {"full": ADDING, "kill": ADDING | {"os.remove", "os.rmdir", "shutil.rmtree"}}  # a full disk can be cleared
+REFUSED, IGNORED = 7, 8
+ENDS = {-signal.SIGKILL: "killed", REFUSED: "refused", IGNORED: "in spite of it", 0: "done"}
 
 
 class Store(DirFileSystem):
@@ -58,53 +54,56 @@ def found(out, **words):
         source = open_files(out, **words)
         rows = [row for batch in source.batches(["url"]) for row in batch.column("url").to_pylist()]
     except Exception as error:  # what is torn is told, not raised
-        return "nothing" if "no file or folder" in str(error) else f"{type(error).__name__}: {error}"
+        return "nothing" if "no file" in str(error) else f"{type(error).__name__}: {error}"
     return "old" if rows == OLD else "new" if rows == NEW else f"rows {rows}"
 
 
-def killed_child(out, step, words):
-    """Write the new table in a child that is killed before its `step`-th step; whether it was."""
+def stopped_child(out, step, trouble, words):
+    """Write the new table in a child that is stopped at its `step`-th step: "killed", "refused", or "done" before."""
     child = os.fork()
     if child == 0:
         left = step
 
         def watch(event, _args):
             nonlocal left
-            if event not in STEPS:
+            if event not in STEPS[trouble]:
                 return
             left -= 1
-            if left == 0:
+            if left == 0 and trouble == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if left == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
 
         sys.addaudithook(watch)
-        save(out, NEW, **words)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL, status
-    return status != 0
+        try:
+            save(out, NEW, **words)
+        except (OutputError, ConfigError):
+            os._exit(REFUSED)
+        os._exit(0 if left > 0 else IGNORED)
+    return ENDS[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
 
 
-def main(name, has_old, is_remote):
+def main(name, has_old, is_remote, trouble):
     home = Path(tempfile.mkdtemp(dir=sys.argv[1]))
     tempfile.tempdir = str(home / "tmp")
     words = {"storage_options": {"path": str(home / "store")}} if is_remote else {}
-    step, is_killed = 0, True
-    while is_killed:
+    step, end = 0, ""
+    while end != "done":
         step += 1
         for folder in ("store", "tmp"):
             (home / folder).mkdir(exist_ok=True)
         out = f"killstore://{step}/{name}" if is_remote else f"{home}/{step}/{name}"
         if has_old:
             save(out, OLD, **words)
-        is_killed = killed_child(out, step, words)
+        end = stopped_child(out, step, trouble, words)
         seen = found(out, **words)
         left = [path for path in home.rglob("*") if "imgtag-" in path.name]
         for path in left:
             os.utime(path, (0, 0))
         save(out, NEW, **words)
         still = [path.name for path in home.rglob("*") if "imgtag-" in path.name]
-        print(json.dumps([step, is_killed, seen, len(left), still, found(out, **words)]), flush=True)
+        print(json.dumps([step, end, seen, len(left), still, found(out, **words)]), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[2], sys.argv[3] == "old", sys.argv[4] == "remote")
+    main(sys.argv[2], sys.argv[3] == "old", sys.argv[4] == "remote", sys.argv[5])

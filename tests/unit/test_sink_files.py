@@ -267,6 +267,29 @@ def test_remote_folder_that_cannot_be_replaced_stays_as_it_was(monkeypatch):
     fsspec.filesystem("memory").rm("/replaced", recursive=True)
 
 
+@pytest.mark.parametrize(("refused", "message", "rows"), [(1, "nothing is left", "old"), (2, "remove .*part", "both")])
+def test_remote_parts_that_cannot_be_removed(monkeypatch, refused, message, rows):
+    """Before an old part is gone all is put back; after that, those that stay are named."""
+    save("memory://kept/out/", part_bytes=1, group_rows=2)
+    old = fsspec.filesystem("memory").find("/kept")
+    removed = []
+
+    def refuses(self, path):
+        removed.append(path)
+        if len(removed) == refused:
+            raise PermissionError(errno.EACCES, "may not")
+        return real(self, path)
+
+    real = MemoryFileSystem._rm
+    monkeypatch.setattr(MemoryFileSystem, "rm_file", refuses)
+    with pytest.raises(OutputError, match=message):
+        save("memory://kept/out/", overwrite=True)
+    monkeypatch.undo()
+    found = fsspec.filesystem("memory").find("/kept")
+    assert found == old if rows == "old" else set(found) - set(old)
+    fsspec.filesystem("memory").rm("/kept", recursive=True)
+
+
 def test_folder_whose_replacement_was_cut_in_two_is_given_back(tmp_path):
     """Where names cannot be exchanged, a kill between two renames leaves the old folder aside; it is not swept."""
     save(f"{tmp_path}/out/")
