@@ -124,9 +124,9 @@ class Environment:
         return self._keys
 
     def refresh(self) -> bool:
-        """Read the environment again; True when it has other keys now."""
-        old, self._keys = self._keys, None
-        return self.keys() != old
+        """Read the environment again; True when it has other keys now. When it has none any more, the old ones stay."""
+        old, self._keys = self._keys, from_env(self.family)
+        return self._keys != old
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Environment) and other.family == self.family
@@ -303,9 +303,12 @@ def from_env(family: Family, environ: Mapping[str, str] | None = None) -> Keys:
 
 
 def renewed(credentials: Credentials) -> bool:
-    """Ask a source that can for new keys; True when it has others now."""
+    """Ask a source that can for new keys; True when it has others now. One that has none any more has no others."""
     refresh = getattr(credentials, "refresh", None)
-    return bool(refresh()) if refresh is not None else False
+    try:
+        return bool(refresh()) if refresh is not None else False
+    except ConfigError:
+        return False  # the vendor's refusal of the old keys says more
 
 
 def has_env(family: Family, environ: Mapping[str, str] | None = None) -> bool:

@@ -253,6 +253,17 @@ def test_temporary_keys_are_fetched_again_before_they_run_out():
     assert len(fetched) == 3
 
 
+def test_a_source_that_has_no_keys_any_more_keeps_the_old_ones(no_environment, monkeypatch):
+    """The run ends with the vendor's refusal of them, not with another error in its place."""
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret")
+    source = Environment("alibaba")
+    keys = source.keys()
+    monkeypatch.delenv("ALIBABA_CLOUD_ACCESS_KEY_ID")
+    assert not renewed(source)
+    assert source.keys() is keys
+
+
 def test_a_failed_refresh_in_the_background_keeps_the_old_keys():
     """They still hold; the next question tries again."""
     clock, tried = Clock(), threading.Event()
