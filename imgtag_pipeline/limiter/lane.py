@@ -206,7 +206,9 @@ class Lane:
     async def _sleep(self, seconds: float) -> None:
         """Sleep until the next slot may be free; a note shortens a long sleep, for it may change that."""
         if seconds < _SHORT_NAP:
+            due = self.clock.monotonic() + seconds
             await self.clock.sleep(seconds)
+            self.trips.overslept(self.clock.monotonic() - due)
             return
         if not self._notes:
             self._nap = asyncio.get_running_loop().create_task(self.clock.sleep(min(seconds, _LONGEST_NAP)))

@@ -14,6 +14,8 @@ _EVERY = 0.05  # seconds between the round trips that are kept, so that a busy m
 _REMEMBERED = 30.0  # seconds, and up to twice that, for which the shortest round trip counts
 _WARM_ENOUGH = 16
 _MEAN_GIVEN_AWAY = 0.03  # of a window: what allowances may cost on average before the usual spread counts as the
+_SLEEPS = 16  # the newest of them tell how late this process is,
+_HOPS = 4  # which a call meets so many times on its way when the server is as busy: it is sent, read, answered, read
 _SPREAD_MARGIN = 0.005  # server's own working time, which delays no arrival; then this much stays for the network
 
 
@@ -23,7 +25,7 @@ class RoundTrips:
     Until a few calls have gone over connections that were open already, a call may have arrived as late as its reply.
     After that, at most `rtt - smallest rtt` late. Where round trips are spread so widely that this would cost more
     than 3 % of the quota, the usual spread is taken for the server's working time, and only what is
-    longer than usual counts.
+    longer than usual counts; but not where this process itself is late, for then the host is busy, not the server.
     """
 
     def __init__(self) -> None:
@@ -36,7 +38,12 @@ class RoundTrips:
         self._base = 0.0
         self._margin = GRAIN
         self._typical = LONGEST
-        self._longest = 0.0
+        self._often_longer = 0.0  # what half of the answers take at least
+        self._oversleeps = 0.0
+
+    def overslept(self, seconds: float) -> None:
+        """A sleep of this process took so much longer than it should."""
+        self._oversleeps += (seconds - self._oversleeps) / _SLEEPS
 
     def add(self, sent: float, replied: float) -> None:
         """A call sent at `sent` was answered at `replied`."""
@@ -49,7 +56,6 @@ class RoundTrips:
             self._turned_at, self._shortest_before, self._shortest = replied, self._shortest, rtt
         is_shortest = rtt < self._shortest
         self._shortest = min(self._shortest, rtt)
-        self._longest = max(self._longest, rtt)
         if self._warm <= 2 * _WARM_ENOUGH or replied - self._kept_at >= _EVERY:
             self._kept_at = replied
             self._warm += 1
@@ -64,18 +70,18 @@ class RoundTrips:
         return min(LONGEST, max(0.0, rtt - self._base) + self._margin)
 
     def unanswered(self, window: float) -> float:
-        """The allowance for a call without an answer yet: the longest, unless answers always take over a window."""
-        return self._typical if self._longest >= window else LONGEST
+        """The allowance for a call without an answer yet: the longest, unless most answers take over a window."""
+        return self._typical if self._often_longer >= window else LONGEST
 
     def _learn(self) -> None:
         if self._warm < _WARM_ENOUGH:
             return
         trips = sorted(self._recent)
-        self._longest = trips[-1]
+        self._often_longer = trips[len(trips) // 2]
         self._base = shortest = min(self._shortest, self._shortest_before, trips[0])
         self._margin = GRAIN + (trips[len(trips) // 8] - trips[0]) / 2  # the shortest is yet to be seen
         usual = [shortest, *trips[: len(trips) - len(trips) // 8]]  # without the few of a stalled loop
-        over, most = 0.0, _MEAN_GIVEN_AWAY * len(usual)
+        over, most = 0.0, (_MEAN_GIVEN_AWAY + _HOPS * self._oversleeps) * len(usual)
         for rank in range(len(usual) - 1, 0, -1):  # lower the base from the longest trip while that is affordable
             over += (usual[rank] - usual[rank - 1]) * (len(usual) - rank)
             if over > most:

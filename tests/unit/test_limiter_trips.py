@@ -66,3 +66,21 @@ def test_answers_that_always_take_longer_than_a_window_do_not_halve_the_pace(tri
     """With answers after 2 s, a call without an answer is trusted to have arrived as usual."""
     after(trips, 40, 2.0, every=0.05)
     assert trips.unanswered(1.0) < 0.1
+
+
+def test_one_stalled_answer_does_not_free_the_calls_that_are_out(trips):
+    """After one answer of 1.5 s among quick ones, calls without an answer keep their places for as long as before."""
+    end = after(trips, 100, 0.02, every=0.05)
+    end = after(trips, 1, 1.5, start=end)
+    after(trips, 10, 0.02, start=end, every=0.05)
+    assert trips.unanswered(1.0) == LONGEST
+
+
+def test_a_busy_host_is_not_taken_for_a_working_server(trips):
+    """Round trips spread over 100 ms count in full while this process oversleeps by 20 ms."""
+    rng, now = random.Random(2), 0.0
+    for _ in range(400):
+        now += 0.05
+        trips.overslept(0.02)
+        trips.add(now, now + 0.001 + 0.1 * rng.random())
+    assert trips.allowance(0.08) >= 0.078
