@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-from imgtag_pipeline.model import Pairs, Reply, Request
+from imgtag_pipeline.model import Reply, Request
 from imgtag_pipeline.transport import wire
 from imgtag_pipeline.transport.failures import Failure, Limits, failure
 from imgtag_pipeline.transport.guard import Guard, GuardedResolver
@@ -28,9 +28,10 @@ _KNOWN_SERVERS: Final = 256
 class Pool:
     """Connections to servers, kept and used again; with a guard only to what that allows."""
 
-    def __init__(self, guard: Guard | None, *, connections: int, connect_timeout: float) -> None:
+    def __init__(self, guard: Guard | None, *, connections: int, connect_timeout: float, user_agent: str) -> None:
         import aiohttp
 
+        self.user_agent = user_agent
         resolver = cast("aiohttp.abc.AbstractResolver", GuardedResolver(guard)) if guard else None
         self._connector = aiohttp.TCPConnector(limit=connections, resolver=resolver)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
@@ -63,31 +64,29 @@ class _Progress:
     is_sent: bool = False
 
 
-async def exchange(
-    pool: Pool, request: Request, headers: Pairs, limits: Limits, timeout: float | None = None
-) -> Reply | Failure:
+async def exchange(pool: Pool, request: Request, limits: Limits, timeout: float | None = None) -> Reply | Failure:
     """Send once and read the whole reply; what fails is returned, not raised. `timeout`, else that of `limits`."""
     progress = _Progress()
     try:
         async with asyncio.timeout(limits.timeout if timeout is None else timeout):
-            return await _exchange(pool, request, headers, limits, progress)
+            return await _exchange(pool, request, limits, progress)
     except asyncio.CancelledError:
         return asyncio.CancelledError()
     except Exception as error:  # every one of them may hold the signed URL, so none may pass
         return failure(error, progress.host, progress.is_sent, limits)
 
 
-async def _exchange(pool: Pool, request: Request, headers: Pairs, limits: Limits, progress: _Progress) -> Reply:
+async def _exchange(pool: Pool, request: Request, limits: Limits, progress: _Progress) -> Reply:
     url = wire.url_of(request)
     progress.host = f"{url.raw_host}:{url.port}"
-    all_headers = wire.headers_of(request, headers, url)
+    headers = wire.headers_of(request, url, pool.user_agent)
     if limits.guard is not None:
         limits.guard.check(url.raw_host or "")  # a literal address never reaches the resolver
     connection = await pool.connect(url)
     try:
         assert connection.protocol is not None
         progress.is_sent = True
-        reply = await wire.converse(connection.protocol, request, url, all_headers, limits)
+        reply = await wire.converse(connection.protocol, request, url, headers, limits)
     except BaseException:
         if connection.transport is not None:
             connection.transport.abort()  # `close` would wait for a server that takes the rest of the request

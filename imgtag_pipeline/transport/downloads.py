@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urljoin
 
 from imgtag_pipeline.errors import CallError, PermanentError, TransientError
-from imgtag_pipeline.model import Pairs, Reply, Request
+from imgtag_pipeline.model import Reply, Request
 from imgtag_pipeline.transport.calls import Pool, exchange
 from imgtag_pipeline.transport.failures import Failure, Limits
 
@@ -16,12 +16,12 @@ MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
-async def follow(pool: Pool, url: str, headers: Pairs, limits: Limits) -> bytes | Failure:
+async def follow(pool: Pool, url: str, limits: Limits) -> bytes | Failure:
     """The bytes at the end of at most `MAX_REDIRECTS` redirects, or what to raise."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limits.timeout
     for _ in range(MAX_REDIRECTS + 1):
-        reply = await exchange(pool, Request("GET", url), headers, limits, deadline - loop.time())
+        reply = await exchange(pool, Request("GET", url), limits, deadline - loop.time())
         if not isinstance(reply, Reply):
             return reply
         target = reply.headers.get("location")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Self
 
-from imgtag_pipeline.model import Pairs, Reply, Request
+from imgtag_pipeline.model import Reply, Request
 from imgtag_pipeline.transport.calls import Pool, exchange
 from imgtag_pipeline.transport.downloads import follow
 from imgtag_pipeline.transport.failures import Limits
@@ -51,7 +51,12 @@ class Transport:
                 await pool.close()
 
     def _open(self, guard: Guard | None) -> Pool:
-        return Pool(guard, connections=self._connections, connect_timeout=self._connect_timeout)
+        return Pool(
+            guard,
+            connections=self._connections,
+            connect_timeout=self._connect_timeout,
+            user_agent=self._user_agent,
+        )
 
     async def send(self, request: Request, *, timeout: float, max_bytes: int) -> Reply:
         """Send once and return the complete reply, whatever its status.
@@ -61,8 +66,7 @@ class Transport:
         """
         if self._calls is None:
             raise RuntimeError(_LOST)
-        limits = Limits(timeout, max_bytes)
-        outcome = await exchange(self._calls, request, self._headers(request.headers), limits)
+        outcome = await exchange(self._calls, request, Limits(timeout, max_bytes))
         if isinstance(outcome, Reply):
             return outcome
         raise outcome
@@ -76,13 +80,8 @@ class Transport:
         if self._downloads is None:
             raise RuntimeError(_LOST)
         limits = Limits(timeout, max_bytes, "no", "ImageTooLarge", self._guard, is_image=True)
-        outcome = await follow(self._downloads, url, self._headers(()), limits)
+        outcome = await follow(self._downloads, url, limits)
         del url  # it may be signed, and this frame is in the traceback
         if isinstance(outcome, bytes):
             return outcome
         raise outcome
-
-    def _headers(self, given: Pairs) -> Pairs:
-        names = {name.lower() for name, _ in given}
-        ours = (("Accept-Encoding", "gzip, deflate"), ("User-Agent", self._user_agent))
-        return given + tuple(pair for pair in ours if pair[0].lower() not in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import yarl
     from aiohttp.client_proto import ResponseHandler
 
+_LINE: Final = re.compile(r"[^\r\n\0]*")
 _PIECE: Final = 64 << 10  # larger bodies go in pieces, so that they do not hold the loop
 
 
@@ -36,23 +38,27 @@ def url_of(request: Request) -> yarl.URL:
     return url
 
 
-def headers_of(request: Request, given: Pairs, url: yarl.URL) -> Pairs:
-    """The headers given, and those that every request needs. Raises `ValueError` for one that has a line break."""
-    for pair in given:
-        for text in pair:
-            if "\n" in text or "\r" in text or "\0" in text:
-                raise ValueError("a header has a line break")
-    names = {name.lower() for name, _ in given}
-    added: Pairs = ()
+def headers_of(request: Request, url: yarl.URL, user_agent: str) -> Pairs:
+    """The request's headers, and those that every request needs. Raises `ValueError` for one that has a line break."""
+    names = set()
+    for name, value in request.headers:
+        names.add(name.lower())
+        if not _LINE.fullmatch(name) or not _LINE.fullmatch(value):
+            raise ValueError("a header has a line break")
+    added: list[tuple[str, str]] = []
     if "host" not in names:
         host = f"[{url.raw_host}]" if ":" in (url.raw_host or "") else url.raw_host or ""
-        added = (("Host", host if url.is_default_port() else f"{host}:{url.port}"),)
+        added.append(("Host", host if url.is_default_port() else f"{host}:{url.port}"))
+    if "accept-encoding" not in names:
+        added.append(("Accept-Encoding", "gzip, deflate"))
+    if "user-agent" not in names:
+        added.append(("User-Agent", user_agent))
     if url.user is not None and "authorization" not in names:
         secret = b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
-        added = (*added, ("Authorization", f"Basic {secret}"))
-    if request.body or request.method not in ("GET", "HEAD"):
-        added = (*added, ("Content-Length", str(len(request.body))))
-    return added + given
+        added.append(("Authorization", f"Basic {secret}"))
+    if "content-length" not in names and (request.body or request.method not in ("GET", "HEAD")):
+        added.append(("Content-Length", str(len(request.body))))
+    return (*added, *request.headers)
 
 
 async def converse(protocol: ResponseHandler, request: Request, url: yarl.URL, headers: Pairs, limits: Limits) -> Reply:

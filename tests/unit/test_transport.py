@@ -218,6 +218,14 @@ async def test_redirect_is_an_answer(server: Server, transport: Transport) -> No
     assert (reply.status, len(server.heads)) == (302, 1)
 
 
+async def test_own_length_is_not_doubled(server: Server, transport: Transport) -> None:
+    """A provider that counts its body itself does not make the request ambiguous."""
+    request = Request("POST", server.url, (), (("Content-Length", "3"),), b"a=b")
+    await transport.send(request, timeout=5, max_bytes=100)
+    assert server.heads[0].lower().count(b"content-length") == 1
+    assert server.bodies == [b"a=b"]
+
+
 async def test_user_info_becomes_the_header(server: Server, transport: Transport) -> None:
     """A URL with a name and a password signs in as browsers do, and its target does not repeat them."""
     await transport.send(Request("GET", server.url.replace("//", "//me:a%20b@")), timeout=5, max_bytes=100)
