@@ -8,6 +8,7 @@ import io
 import signal
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, ParamSpec, cast
@@ -33,9 +34,16 @@ app = typer.Typer(
 P = ParamSpec("P")
 
 
-def _command(name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Register a command whose errors become one sentence on standard error and an exit code."""
-    return lambda function: app.command(name)(spoken(function))
+def _command(name: str | None = None, *, short: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Register a command whose errors become one sentence on standard error and an exit code; `short` is for lists."""
+    return lambda function: app.command(name, short_help=short)(spoken(function))
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="show the version and end")] = False) -> None:
+    if version:
+        typer.echo(f"imgtag_pipeline {metadata.version('imgtag_pipeline')}")
+        raise typer.Exit
 
 
 In = Annotated[
@@ -119,7 +127,9 @@ def label(
         "allow_private": allow_private,
         "progress": False if quiet else None,
     }
-    report = api.enrich(source, out, col=col, overwrite=overwrite, limit=limit, max_failed=max_failed, **_typed(words))
+    report = api.enrich(
+        source, out, col=col, overwrite=overwrite, limit=limit, max_failed=max_failed, **cast(OptionWords, words)
+    )
     end_run(report, out, max_failed=max_failed, as_json=as_json, is_quiet=quiet)
 
 
@@ -141,10 +151,10 @@ def _retry() -> Callable[..., None]:
     return retry
 
 
-app.command("retry")(spoken(_retry()))
+app.command("retry", short_help="Ask again about the images that failed for good.")(spoken(_retry()))
 
 
-@_command()
+@_command(short="Say what labelling IN would take. No call is made.")
 def plan(
     source: In,
     col: Col = None,
@@ -168,7 +178,7 @@ def plan(
         "key": key,
         "retry_failed": retry_failed,
     }
-    made = api.plan(source, col=col, **_typed(words))
+    made = api.plan(source, col=col, **cast(OptionWords, words))
     if as_json:
         print_json(made.to_dict())
     else:
@@ -187,7 +197,7 @@ def status(store: Store, as_json: Json = False) -> None:
     tell(api.status(store), shown.status_lines, as_json)
 
 
-@_command()
+@_command(short="Say what a tag store's runs have been billed.")
 def ledger(store: Store, as_json: Json = False) -> None:
     """Say what a tag store's runs have been billed, by account, action and month."""
     tell(api.ledger(store), shown.ledger_lines, as_json)
@@ -199,7 +209,7 @@ def compact(store: Store, as_json: Json = False) -> None:
     tell(api.compact(store), shown.compact_lines, as_json)
 
 
-@_command()
+@_command(short="Say what is wrong with keys, clock, endpoint or purchase.")
 def doctor(
     provider: Annotated[str, typer.Option("--provider", help="whom to examine; see `imgtag providers`")],
     endpoint: Endpoint = None,
@@ -237,7 +247,7 @@ def emulate(
     emulator.serve(options, announce)
 
 
-@_command()
+@_command(short="Show it all in half a minute, without an account.")
 def demo(
     folder: Annotated[Path | None, typer.Option("--folder", help="where to work [default: a temporary folder]")] = None,
 ) -> None:
@@ -267,10 +277,6 @@ def _lines(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the vocabulary {path} cannot be read ({error}); give a text file, one tag a line") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _typed(words: dict[str, Any]) -> OptionWords:
-    return cast(OptionWords, words)
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -385,6 +386,15 @@ def test_wide_with_a_vocabulary_file(run, table, work):
     wide = pd.read_csv("w.csv")
     assert list(wide.columns) == ["sku", "url", "tag_landscape", "tag_unheard of", "status", "error_code"]
     assert len(wide) == 2
+
+
+def test_the_first_look(run):
+    """No word, or `--help`: every command in one line that is not cut; `--version` says which package this is."""
+    shown = run("--help").stdout
+    assert "..." not in shown.partition("Commands:")[2]
+    assert all(f"  {command} " in shown for command in ("label", "retry", "plan", "doctor", "emulate", "demo"))
+    assert run().output == shown
+    assert run("--version").stdout == f"imgtag_pipeline {metadata.version('imgtag_pipeline')}\n"
 
 
 @pytest.mark.parametrize("command", ["label", "plan", "providers", "status", "compact", "emulate", "demo"])
