@@ -44,13 +44,13 @@ class Trial:
         """
         holder = await self._holder()
         running = [self._start() for _ in range(PROCESSES)]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while running:
             assert time.monotonic() < deadline, "the processes do not end"
-            await asyncio.sleep(0.002)
-            if self.moments and self.desk.emulator.ledger.calls >= self.moments[0]:
+            await asyncio.sleep(self.chance.uniform(0, 0.005))
+            calls = self.desk.emulator.ledger.calls
+            if self.moments and calls >= self.moments[0] and (self._in_flight() or calls == self.cap):
                 self.moments.pop(0)
-                await asyncio.sleep(self.chance.uniform(0, 0.01))
                 self._kill(running)
             for process in [process for process in running if not process.is_running()]:
                 assert process.wait() == 4, process.stderr
@@ -59,13 +59,16 @@ class Trial:
 
     def _kill(self, running):
         number = self.chance.randrange(len(running))
-        calls, answered = self.desk.emulator.ledger.calls, self.desk.emulator.ledger.answered_by_image
-        in_flight = calls - sum(list(answered.values()))
+        calls, in_flight = self.desk.emulator.ledger.calls, self._in_flight()
         if running[number].kill() == -9:
             self.kills += 1
             self.late_kills += calls >= self.cap - LATE
             self.in_flight += in_flight > 0
             running[number] = self._start()
+
+    def _in_flight(self):
+        """Calls that have arrived at the cloud and are not answered yet."""
+        return self.desk.emulator.ledger.calls - sum(list(self.desk.emulator.ledger.by_code.values()))
 
     def _start(self):
         cap = self.cap if self.kind == "--max-calls" else self.cap * YUAN
@@ -112,9 +115,10 @@ async def trials(desk, folder, figure, kind, *, count, cap, kills):
         f"cap of {cap:,} calls{' as a budget' if kind == '--budget' else ''}, {PROCESSES} processes, kill -9",
         f"{count} trials, {all_kills} kills",
         f"0 calls above {cap:,} ({min(sent):,} to {max(sent):,} sent); {sum(trial.late_kills for trial in done)} kills "
-        f"in the last {LATE} calls; {time.monotonic() - began:.0f} s",
+        f"in the last {LATE} calls, {sum(trial.in_flight for trial in done)} with calls in flight; "
+        f"{time.monotonic() - began:.0f} s",
     )
-    assert sum(trial.in_flight for trial in done) > all_kills / 4, "the kills came while nothing was in flight"
+    assert sum(trial.in_flight for trial in done) > all_kills / 4, "most kills came while nothing was in flight"
 
 
 @BOTH
