@@ -104,6 +104,7 @@ class Lane:
         self._paused_until = clock.monotonic()
         self._waiting: deque[asyncio.Future[LaneSlot]] = deque()
         self._notes: list[Note] = [lambda book, now: book.tell(qps)]
+        self._noted = 0
         self._pump: asyncio.Task[None] | None = None
         self._nap: asyncio.Task[None] | None = None
 
@@ -192,9 +193,8 @@ class Lane:
             self._waiting.clear()
 
     async def _round(self) -> None:
-        noted = len(self._notes)
         grants, wait, is_held = await self._shelf.visit(self._turn)
-        del self._notes[:noted]
+        del self._notes[: self._noted]
         await self._release(grants)
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft()
@@ -221,7 +221,8 @@ class Lane:
             await self.clock.sleep(min(seconds, self._shelf.patience))
 
     def _turn(self, book: Book, now: float) -> tuple[list[Grant], float, bool]:
-        for note in list(self._notes):
+        self._noted = len(self._notes)  # more may come before a slow shelf is done
+        for note in self._notes:
             note(book, now)
         wanted = sum(1 for future in self._waiting if not future.done())
         unanswered = self.trips.unanswered(book.level.allowed()[1])

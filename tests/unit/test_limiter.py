@@ -255,6 +255,26 @@ async def test_a_grant_that_came_too_late_is_not_used(clock):
     await lane.close()
 
 
+class SlowToOpen(MemoryShelf):
+    """A shelf that somebody else holds for a while before each visit."""
+
+    async def visit(self, change):
+        await self._clock.sleep(0.1)
+        return await super().visit(change)
+
+
+async def test_a_note_that_comes_while_the_shelf_is_taken_is_written_once(clock):
+    """Words about a call count once, also when they come between asking for the book and getting it."""
+    lane, written = Lane(20, SlowToOpen(20, clock), clock), []
+    waiting = asyncio.ensure_future(lane.acquire())
+    await clock.advance(0.05)
+    lane.note(lambda book, now: written.append(now))
+    await clock.advance(2.0)
+    assert waiting.done()
+    assert len(written) == 1
+    await clock.run(lane.close())
+
+
 async def test_leases_of_a_lane_that_is_closed_go_back(clock):
     """What was leased and not used is there for the next run at once."""
     shelf = LeasedShelf(2, clock)
