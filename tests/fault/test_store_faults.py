@@ -120,7 +120,7 @@ async def use(store, ledger: Ledger, images: int) -> None:
 async def scenario(url: str, spool: Path, files: Files, images: int, run: str) -> Ledger:
     """One run on files that may fail."""
     ledger = Ledger()
-    tuning = Tuning(pace=Pace(sync_every=0, seal_rows=5, put_every=3600), files=files)
+    tuning = Tuning(pace=Pace(sync_every=0, seal_rows=max(5, images // 5), put_every=3600), files=files)
     try:
         store = open_store(url, identity=IDENTITY, run_id=run, clock=SystemClock(), spool=spool, tuning=tuning)
     except StoreError:
