@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 import stat
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -36,7 +37,7 @@ def read_data_url(url: str, max_bytes: int) -> bytes:
     return data
 
 
-def path_of(url: str) -> str:
+def path_of(url: str, *, is_windows: bool = os.name == "nt") -> str:
     """The path of file:/p, file:///p and file://localhost/p; `?` and `#` are part of the name, as in a shell."""
     rest = url[5:]
     if rest.startswith("//"):
@@ -44,6 +45,8 @@ def path_of(url: str) -> str:
         if host.lower() not in ("", "localhost"):
             raise PermanentError(f"{shown(url)} is on another host; only file:///path is read", code="NotReadable")
         rest = slash + path
+    if is_windows and re.match("/[A-Za-z](:|%3[Aa])", rest):  # file:///C:/a.png
+        rest = rest[1:]
     return os.fsdecode(unquote_to_bytes(rest))
 
 

@@ -23,7 +23,7 @@ from fsspec.registry import known_implementations
 
 from imgtag_pipeline.errors import CallError, PermanentError, RefusedHereError, TransientError
 from imgtag_pipeline.images import ImageReader
-from imgtag_pipeline.images.local import refuse_other_hosts
+from imgtag_pipeline.images.local import path_of, refuse_other_hosts
 
 PIXELS = b"\x89PNG pixels"
 CANARY = "CANARYab12cd34"
@@ -503,6 +503,20 @@ def test_windows_network_path_is_a_host(path: str, *, is_refused: bool) -> None:
     expected = pytest.raises(RefusedHereError) if is_refused else contextlib.nullcontext()
     with expected:
         refuse_other_hosts(path, is_windows=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///C:/a%20b.png", "C:/a b.png"),
+        ("file://localhost/c%3A/a.png", "c:/a.png"),
+        ("file:/C:/a.png", "C:/a.png"),
+        ("file:////host/share/a.png", "//host/share/a.png"),
+    ],
+)
+def test_file_url_with_a_drive(url: str, path: str) -> None:
+    """What `Path.as_uri` gives on Windows names a drive; what names a host is refused later."""
+    assert path_of(url, is_windows=True) == path
 
 
 @pytest.mark.parametrize("name", ["pipe", "zero"])
