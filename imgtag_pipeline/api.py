@@ -102,6 +102,7 @@ def enrich(
     pipeline = _pipeline(files, col, words, keeps_rows=False)
     schema: pa.Schema | None = None
     with FileSink(out, overwrite=overwrite, storage_options=options.storage_options) as sink:
+        sink.check(pipeline.schema)
         with Bar(options.progress, pipeline.provider.address) as bar:
             pipeline.observer = bar
             for batch in bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -65,6 +66,18 @@ class FileSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._abandon()
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise `ConfigError` for columns that this kind of file cannot hold, before anything is paid for."""
+        try:
+            trial = open_format(self._kind, io.BytesIO(), schema)
+            trial.write(schema.empty_table())
+            trial.close({})
+        except (NotImplementedError, pa.ArrowException) as error:
+            raise ConfigError(
+                f"{self._out!r} cannot hold a column of these types ({_reason(error)}); leave it out, or choose "
+                "another kind of file"
+            ) from error
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add these rows. Small batches are gathered, so that a file has row groups of a good size."""

@@ -79,11 +79,11 @@ class JsonLinesFormat:
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream = stream
-        self._encoder = msgspec.json.Encoder(decimal_format="number")
+        self._encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_iso_text)
 
     def write(self, table: pa.Table) -> None:
         for batch in table.to_batches(max_chunksize=8192):
-            columns = [_short_floats(column).to_pylist() for column in batch.columns]
+            columns = [_values(_short_floats(column)) for column in batch.columns]
             names = batch.schema.names
             rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
             self._stream.write(self._encoder.encode_lines(rows))
@@ -99,10 +99,17 @@ def _csv_table(table: pa.Table) -> pa.Table:
 
 def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        kind = column.type.value_type
+        column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind)
+    if pa.types.is_binary_view(column.type):
+        column = column.cast(pa.large_binary())
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     kind = column.type
+    if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and not _is_valid(column):
+        return pa.chunked_array([pa.array(_values(column), pa.string())])
+    if pa.types.is_interval(kind):
+        return pa.chunked_array([_json_text(chunk) for chunk in column.chunks], pa.string())
     if pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.string()) if pa.types.is_temporal(kind) and not pa.types.is_duration(kind) else column
     if pa.types.is_string_view(kind) or pa.types.is_null(kind) or pa.types.is_decimal(kind):
@@ -113,9 +120,49 @@ def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _json_text(array: pa.Array) -> pa.StringArray:
     """Each value as JSON text, null as null; costs only what is there."""
     present = _short_floats(array.drop_null())
-    texts = pa.array([msgspec.json.encode(value).decode() for value in present.to_pylist()], pa.string())
+    texts = pa.array([_JSON.encode(value).decode() for value in _values(present)], pa.string())
     places = pc.subtract(pc.cumulative_sum(pc.is_valid(array).cast(pa.int64())), 1)
     return texts.take(pc.if_else(pc.is_valid(array), places, pa.scalar(None, pa.int64())))
+
+
+def _iso_text(value: Any) -> str:
+    """What msgspec does not know: times to the nanosecond, which come as pandas' own."""
+    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
+
+
+_JSON: Final = msgspec.json.Encoder(enc_hook=_iso_text)
+
+
+def _is_valid(column: pa.ChunkedArray) -> bool:
+    """Whether text is UTF-8; Arrow itself does not look."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """The values as Python's; dates beyond Python's calendar and text that is no UTF-8 as text all the same."""
+    try:
+        values: list[Any] = array.to_pylist()
+    except (OverflowError, ValueError):
+        return [_value(scalar) for scalar in array]
+    return values
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        pass
+    if isinstance(scalar, pa.StructScalar):
+        return {name: _value(scalar[name]) for name in scalar}
+    if isinstance(scalar, pa.ListScalar):
+        return [_value(each) for each in scalar.values]
+    if pa.types.is_temporal(scalar.type):
+        return str(scalar.cast(pa.string())).replace(" ", "T", 1)
+    return bytes(scalar.as_buffer()).decode("utf-8", "backslashreplace")
 
 
 def _short_floats(array: pa.Array) -> pa.Array:

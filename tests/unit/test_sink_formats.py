@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from imgtag_pipeline import expand, schema
+from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.sink.files import FileSink
 from imgtag_pipeline.sink.places import REPORT_FILE
 from imgtag_pipeline.source.files import open_files
@@ -138,6 +139,19 @@ def test_a_table_without_rows_is_written_with_its_columns(tmp_path, name, shape)
         pa.array([1], pa.duration("s")),
         pa.array([True]),
         pa.array([np.float16(0.5)]),
+        pa.array([1_700_000_000_123_456_789], pa.timestamp("ns")),
+        pa.array([1_700_000_000_123_456_789], pa.timestamp("ns", tz="Asia/Shanghai")),
+        pa.array([253_402_300_800_000], pa.timestamp("ms")),
+        pa.array([-99_999_999_999_999], pa.timestamp("ms")),
+        pa.array([2_932_897], pa.date32()),
+        pa.array([123_456_789], pa.duration("ns")),
+        pa.array([1], pa.time64("ns")),
+        pa.array([{"t": 1_700_000_000_123_456_789}], pa.struct([("t", pa.timestamp("ns"))])),
+        pa.array([[253_402_300_800_000]], pa.list_(pa.timestamp("ms"))),
+        pa.array([b"\xff"], pa.binary_view()),
+        pa.array(["x"], pa.string_view()),
+        pa.array([b"\xff\xfe"]).view(pa.string()),
+        pa.ListArray.from_arrays([0, 1], pa.array([b"\xff"]).view(pa.string())),
         pa.nulls(1),
     ],
     ids=lambda values: str(values.type),
@@ -149,5 +163,26 @@ def test_callers_columns_of_any_type_are_written(tmp_path, values, suffix):
     table = pa.table({"url": ["two.jpg", None], "own": own})
     save(tmp_path / f"out.{suffix}", "wide", table=table)
     source = open_files(str(tmp_path / f"out.{suffix}"))
-    rows = [row for batch in source.batches(["own"]) for row in batch.to_pylist()]
-    assert (rows[0]["own"] is None, rows[1]["own"]) == (values.null_count == 1, None)
+    nulls = [null for batch in source.batches(["own"]) for null in batch.column("own").is_null().to_pylist()]
+    assert nulls == [values.null_count == 1, True]
+
+
+def test_times_are_written_to_the_nanosecond(tmp_path):
+    """pandas keeps nanoseconds, and so do the text formats; what lies beyond Python's calendar is written too."""
+    own = pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns"))
+    far = pa.array([253_402_300_800_000, None], pa.timestamp("ms"))
+    table = pa.table({"url": ["two.jpg", None], "own": own, "far": far})
+    save(tmp_path / "out.jsonl", "wide", table=table)
+    row = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert (row["own"], row["far"]) == ("2023-11-14T22:13:20.123456789", "10000-01-01T00:00:00.000")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("out.parquet", pa.month_day_nano_interval()), ("out.parquet", pa.struct([])), ("out.csv", None)]
+)
+def test_columns_that_a_file_cannot_hold_are_refused_beforehand(tmp_path, name, kind):
+    """The caller is told before anything is paid for, and nothing is written."""
+    kind = pa.dense_union([pa.field("a", pa.int8())]) if kind is None else kind
+    with FileSink(str(tmp_path / name)) as sink, pytest.raises(ConfigError, match="cannot hold a column"):
+        sink.check(pa.schema([("url", pa.string()), ("own", kind)]))
+    assert list(tmp_path.iterdir()) == []
