@@ -115,7 +115,18 @@ class Hosts:
 @pytest.mark.parametrize(("qps", "stall"), [(20, 0), (20, 0.3), (200, 0), (1000, 0)])
 def test_hosts_share_the_quota_through_redis(tmp_path, redis, figure, qps, stall):
     """Two hosts with one Redis: no second above the quota, and 97 % of it used when no loop is blocked."""
-    options = ("--seconds", 8, "--redis", redis.url, "--stall", stall, "--qps", qps, "--workers", 8 if qps < 50 else 32)
+    options = (
+        "--seconds",
+        6.6,
+        "--redis",
+        redis.url,
+        "--stall",
+        stall,
+        "--qps",
+        qps,
+        "--workers",
+        8 if qps < 50 else 32,
+    )
     enough = 0.6 if stall else 0.97
     for _ in range(ATTEMPTS):
         with crowd.Recorder() as server:
@@ -164,11 +175,11 @@ def demote(redis):
 async def test_whatever_happens_to_redis_no_second_is_above_the_quota(redis, figure, caplog, trouble):
     """Two hosts go on by themselves, with one warning each at most, and never send too much."""
     async with Hosts(redis.url, 2) as hosts:
-        await asyncio.sleep(4.2)
+        await asyncio.sleep(3.4)
         assert hosts.sent
         with caplog.at_level(logging.WARNING, "imgtag_pipeline"):
             await asyncio.to_thread(trouble, redis)
-            await asyncio.sleep(4.2)
+            await asyncio.sleep(3.6)
         again = time.monotonic()
         await asyncio.sleep(1.0)
         seen, went_on = hosts.seen, hosts.since(again)
@@ -183,7 +194,7 @@ async def test_a_slow_redis_slows_nobody_above_the_quota(redis, figure):
     """A Redis that answers late again and again: places are leased further ahead, and none is used too late."""
     async with Hosts(redis.url, 2) as hosts:
         await asyncio.sleep(3.0)
-        for _ in range(6):
+        for _ in range(4):
             await asyncio.to_thread(redis.tell, "CLIENT", "PAUSE", 600, "ALL")
             await asyncio.sleep(0.7)
         seen = hosts.seen
