@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import CallError, FatalError, ImgtagError, PermanentError, RefusedHereError, TransientError
+from imgtag_pipeline.errors import (
+    CallError,
+    FatalError,
+    ImgtagError,
+    PermanentError,
+    RefusedHereError,
+    ThrottledError,
+    TransientError,
+)
 from imgtag_pipeline.model import (
     Answer,
     Call,
@@ -150,7 +158,7 @@ def _outcome(image: Image, result: Result | CallError, spent: Spent, shared: int
         error_code=result.code,
         error=str(result),
         request_id=result.request_id,
-        is_final=not isinstance(result, TransientError | RefusedHereError)
+        is_final=not isinstance(result, TransientError | ThrottledError | RefusedHereError)
         or (spent.billed != "no" and not spent.has_job),
         **facts,
     )

@@ -19,7 +19,8 @@ class RetryPolicy:
     Unbilled failures of a call are repeated until `time_limit` after the first one; throttled ones do not count for
     that. No call about an image is repeated later than `deadline` after the image's first failure of any kind, and a
     vendor that asks for a longer pause than that stops the run. A call that may have been billed is made at most
-    `max_paid_attempts` times. Waits have full jitter: uniform between 0 and `base * 2**n`, at most `cap`.
+    `max_paid_attempts` times, also where it was throttled (IMM bills 4xx). Waits have full jitter: uniform between 0
+    and `base * 2**n`, at most `cap`.
     """
 
     max_paid_attempts: int = 2
@@ -54,6 +55,8 @@ class Trouble:
                 f"the vendor asks for a pause of {error.retry_after:,.0f} s ({error}), longer than the deadline of "
                 f"{self.policy.deadline:,.0f} s; run again after the pause to go on"
             )
+        if error.billing != "no" and self.spent.paid_attempts >= self.policy.max_paid_attempts:
+            raise error
         self._note(error, now, 0.0)
 
     def failed(self, error: CallError, now: float) -> float:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imgtag_pipeline.errors import FatalError, PermanentError, TransientError
+from imgtag_pipeline.errors import FatalError, PermanentError, ThrottledError, TransientError
 from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.model import Answer, Call, Compute, Image, Quota, ReadImage, Reply, Request, SaveJob, Tag
 from imgtag_pipeline.testing.clock import FakeClock
@@ -77,9 +77,10 @@ async def test_a_permanent_failure_is_one_row_with_the_vendors_code():
     assert (outcomes[0].status, outcomes[0].error_code, outcomes[0].is_final) == ("failed", "InvalidImage.URL", True)
 
 
-async def test_a_failure_that_nobody_billed_is_asked_again_by_the_next_run():
-    """Time ran out while the vendor was down: no answer for good."""
-    outcomes, _ = await outcomes_of(nothing, [A], call=TransientError("down", code="ServiceUnavailable"))
+@pytest.mark.parametrize("kind", [TransientError, ThrottledError])
+async def test_a_failure_that_nobody_billed_is_asked_again_by_the_next_run(kind):
+    """Time ran out while the vendor was down, or too busy for us: no answer for good."""
+    outcomes, _ = await outcomes_of(nothing, [A], call=kind("down", code="ServiceUnavailable"))
     assert (outcomes[0].status, outcomes[0].is_final) == ("failed", False)
 
 

@@ -182,6 +182,14 @@ async def test_throttling_uses_up_no_attempt_and_tells_the_pacer():
     assert wire.paused == [1.5] * 20
 
 
+async def test_a_throttled_answer_that_is_billed_is_a_paid_attempt():
+    """IMM bills what ends in 4xx, also when it says slow down: two such calls, not nine hundred seconds of them."""
+    wire = Wire(ThrottledError("slow down", code="TooManyRequests", billing="yes"))
+    with pytest.raises(ThrottledError):
+        await ask(wire)
+    assert wire.log.count("send") == 2
+
+
 async def test_the_deadline_counts_from_the_first_failure_of_the_image():
     """Throttled answers and other calls of the same conversation included: past it nothing is repeated."""
     clock = FakeClock()
