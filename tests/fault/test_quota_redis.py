@@ -128,7 +128,7 @@ def test_hosts_share_the_quota_through_redis(tmp_path, redis, figure, qps, stall
         8 if qps < 50 else 32,
     )
     enough = 0.6 if stall else 0.97
-    for _ in range(ATTEMPTS):
+    for attempt in range(1, ATTEMPTS + 1):
         with crowd.Recorder() as server:
             hosts = [*crowd.start_callers(server.port, 1, *options, share=tmp_path / "a")]
             hosts += crowd.start_callers(server.port, 1, *options, share=tmp_path / "b")
@@ -138,7 +138,8 @@ def test_hosts_share_the_quota_through_redis(tmp_path, redis, figure, qps, stall
         if seen.used >= enough:
             break
     what = f"{qps}/s, 2 hosts through Redis" + (", loops stalled 300 ms" if stall else "")
-    figure(what, f"{seen.calls} calls", f"worst second {seen.worst}, use {seen.used:.1%}")
+    again = f", at attempt {attempt}" if attempt > 1 else ""
+    figure(what, f"{seen.calls} calls", f"worst second {seen.worst}, use {seen.used:.1%}{again}")
     assert seen.used >= enough
 
 
