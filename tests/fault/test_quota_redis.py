@@ -130,8 +130,8 @@ def test_hosts_share_the_quota_through_redis(tmp_path, redis, figure, qps, stall
     enough = 0.6 if stall else 0.97
     for attempt in range(1, ATTEMPTS + 1):
         with crowd.Recorder() as server:
-            hosts = [*crowd.start_callers(server.port, 1, *options, share=tmp_path / "a")]
-            hosts += crowd.start_callers(server.port, 1, *options, share=tmp_path / "b")
+            hosts = [*crowd.start_callers(server.port, 1, *options, share=tmp_path / f"a{attempt}")]
+            hosts += crowd.start_callers(server.port, 1, *options, share=tmp_path / f"b{attempt}")
             assert [host.wait(60) for host in hosts] == [0, 0]
             seen = crowd.judged(server.arrivals(), qps)
         assert seen.worst <= qps
