@@ -9,9 +9,10 @@ from collections import deque
 class SlidingWindow:
     """Admits at most `qps` calls in any second; 2.5 a second is two in any 0.8 s."""
 
-    __slots__ = ("_calls", "_seconds", "_times")
+    __slots__ = ("_calls", "_seconds", "_times", "qps")
 
     def __init__(self, qps: float) -> None:
+        self.qps = qps
         self._calls = max(1, math.floor(qps))
         self._seconds = self._calls / qps
         self._times: deque[float] = deque(maxlen=self._calls)

@@ -43,7 +43,7 @@ class Emulator:
         self.cloud = Cloud(self.options, self.clock, self.ledger)
         self._families = tuple((families or all_families)(self.cloud))
         self._control = Control(self.cloud.pictures, self.ledger, self.faults, self.reset)
-        self._windows: dict[tuple[str, str], SlidingWindow | None] = {}
+        self._windows: dict[tuple[str, str], SlidingWindow] = {}
         self._runner: web.ServerRunner | None = None
         self._dated = (0, "")
 
@@ -155,12 +155,14 @@ class Emulator:
         return response
 
     def _is_within_quota(self, admission: Admission, arrived: float) -> bool:
+        qps = self.options.action_qps.get(admission.action, self.options.qps)
+        if qps is None:
+            return True
         key = (admission.account, admission.action)
-        if key not in self._windows:
-            qps = self.options.action_qps.get(admission.action, self.options.qps)
-            self._windows[key] = None if qps is None else SlidingWindow(qps)
-        window = self._windows[key]
-        return window is None or window.admit(arrived)
+        window = self._windows.get(key)
+        if window is None or window.qps != qps:  # the options may be replaced while it runs
+            window = self._windows[key] = SlidingWindow(qps)
+        return window.admit(arrived)
 
     def _date(self) -> str:
         """The emulator's wall clock for a Date header, by which clients correct theirs."""
