@@ -47,6 +47,7 @@ class Trouble:
     most_attempts: int | None = None
     attempts: int = 0
     since: float | None = None
+    last: CallError | None = None
 
     def throttled(self, error: ThrottledError, now: float) -> None:
         """The pacer holds everybody back; this raises where the image, or the run, is not to wait for it."""
@@ -57,7 +58,7 @@ class Trouble:
             )
         if error.billing != "no" and self.spent.paid_attempts >= self.policy.max_paid_attempts:
             raise error
-        self._note(error, now, 0.0)
+        self._note(error, now, error.retry_after or 0.0)
 
     def failed(self, error: CallError, now: float) -> float:
         """Seconds to wait before the next attempt; raises the error where there is to be none."""
@@ -75,7 +76,13 @@ class Trouble:
         self._note(error, now, wait)
         return wait
 
+    def raise_when_late(self, now: float) -> None:
+        """Raise the last failure when the image's deadline has passed while leave to send was waited for."""
+        if self.last is not None:
+            self._note(self.last, now, 0.0)
+
     def _note(self, error: CallError, now: float, wait: float) -> None:
+        self.last = error
         if self.spent.failing_since is None:
             self.spent.failing_since = now
         if now + wait - self.spent.failing_since > self.policy.deadline:

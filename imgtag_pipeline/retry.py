@@ -127,7 +127,7 @@ class Caller:
         while True:
             before = (self.skew, self.renewals)
             try:
-                return await self._once(call, keys, spent)
+                return await self._once(call, keys, spent, trouble)
             except PermanentError:
                 raise
             except FatalError as error:
@@ -153,12 +153,13 @@ class Caller:
             except CallError as error:
                 await self.clock.sleep(trouble.failed(error, self.clock.monotonic()))
 
-    async def _once(self, call: Call, keys: Sequence[str], spent: Spent) -> Reply:
+    async def _once(self, call: Call, keys: Sequence[str], spent: Spent, trouble: Trouble) -> Reply:
         self._raise_when_stopping()
         slot = await self.pacer.acquire(call.quota)
         ticket = None
         try:
             self._raise_when_stopping()
+            trouble.raise_when_late(self.clock.monotonic())
             if call.is_billable:
                 ticket = await self.purse.reserve()
                 self.on_sending(1)  # what is set aside is sent, also when another worker finds the cap used up
@@ -169,6 +170,7 @@ class Caller:
             while not slot.sent():
                 slot = await self.pacer.acquire(call.quota)
                 self._raise_when_stopping()
+                trouble.raise_when_late(self.clock.monotonic())
                 request = self._signed(call)
         except BaseException:
             slot.unused()

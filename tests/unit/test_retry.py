@@ -203,11 +203,28 @@ async def test_the_deadline_counts_from_the_first_failure_of_the_image():
     wire.acquire = acquire
     with pytest.raises(ThrottledError):
         await ask(wire, clock, spent, policy=RetryPolicy(deadline=450))
-    assert wire.log.count("send") == 6
+    assert wire.log.count("send") == 5
+    assert wire.log.count("unused") == 1
     wire.answers = [TransientError("busy", code="ServiceUnavailable")]
     with pytest.raises(TransientError):
         await ask(wire, clock, spent, policy=RetryPolicy(deadline=450))
-    assert wire.log.count("send") == 7
+    assert wire.log.count("send") == 6
+
+
+async def test_a_pause_that_ends_behind_the_deadline_is_not_waited_for():
+    """Two pauses of 800 s do not fit into 900: the second one ends the image's attempts at once."""
+    clock = FakeClock()
+    wire = Wire(ThrottledError("slow down", code="Throttling", retry_after=800))
+
+    async def acquire(quota):
+        await clock.sleep(800 if wire.paused else 0)
+        return wire
+
+    wire.acquire = acquire
+    with pytest.raises(ThrottledError):
+        await ask(wire, clock)
+    assert wire.log.count("send") == 2
+    assert clock.monotonic() - 1000 == 800
 
 
 async def test_throttling_before_does_not_use_up_the_time_limit_of_other_failures():
