@@ -32,8 +32,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class StoreSummary:
     """One identity's folder.
 
-    `failed` counts images by code; `possibly_billed` are images that a dead run had sent and that nobody has answered
-    since; `writers` live at this moment; `problem` says why the folder cannot be read, and then nothing is counted.
+    `failed` counts images by their last code, `failed_attempts` counts the same images by how many outcomes each has
+    had in all runs; `possibly_billed` are images that a dead run had sent and that nobody has answered since;
+    `writers` live at this moment; `problem` says why the folder cannot be read, and then nothing is counted.
     """
 
     address: str
@@ -43,6 +44,7 @@ class StoreSummary:
     ok: int = 0
     empty: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
+    failed_attempts: Mapping[int, int] = field(default_factory=dict)
     parts: int = 0
     bytes: int = 0
     possibly_billed: tuple[str, ...] = ()
@@ -96,6 +98,7 @@ def _summary(found: Held) -> StoreSummary:
     sizes = {name: size for folder in found.parts for name, size in folder.sizes().items()}
     level = shelf.index.winners()
     counts = np.bincount(level.status, minlength=3)
+    failed = level.pick(np.flatnonzero(level.status == FAILED))
     return StoreSummary(
         address=who.address,
         identity=identity,
@@ -103,7 +106,8 @@ def _summary(found: Held) -> StoreSummary:
         images=len(level),
         ok=int(counts[OK]),
         empty=int(counts[EMPTY]),
-        failed=_by_code(shelf, level.place[level.status == FAILED]),
+        failed=_by_code(shelf, failed.place),
+        failed_attempts=_by_number(failed.attempts),
         parts=len(sizes),
         bytes=sum(sizes.values()),
         possibly_billed=tuple(notes.lost),
@@ -133,6 +137,11 @@ def _by_code(shelf: Shelf, places: Any) -> dict[str, int]:
         for entry in pc.value_counts(pc.fill_null(codes, "unknown")).to_pylist():
             counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
     return dict(sorted(counts.items()))
+
+
+def _by_number(attempts: Any) -> dict[int, int]:
+    numbers, counts = np.unique(attempts, return_counts=True)
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
 
 def _moment(at: Any) -> datetime:

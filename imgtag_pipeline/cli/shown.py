@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from imgtag_pipeline.report import counted
+
 Data = Mapping[str, Any]
 
 
@@ -36,6 +38,8 @@ def status_lines(rows: Sequence[Data]) -> Iterator[str]:
         most = max((len(f"{count:,}") for count in row["failed"].values()), default=0)
         for code, count in sorted(row["failed"].items(), key=lambda item: (-item[1], item[0])):
             yield f"  failed  {count:>{most},} {code}"
+        if tried := [f"{count:,} in {counted(runs, 'run')}" for runs, count in sorted(row["failed_attempts"].items())]:
+            yield f"  tried   the failed ones: {', '.join(tried)}; `imgtag retry` asks about them again"
         if row["possibly_billed"]:
             yield f"  sent    {len(row['possibly_billed']):,} without an answer, possibly billed; a run asks again"
         if row["unfinished_jobs"]:
