@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
 from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, open_store
 from imgtag_pipeline.checkpoint.writer import Pace
 from imgtag_pipeline.clock import SystemClock
@@ -22,6 +23,7 @@ from imgtag_pipeline.model import Outcome, Tag
 
 IDENTITY = {"address": "viapi/TaggingImage"}
 KINDS = ["fails", "is cut short", "lies", "loses its reply", "fails for good"]
+OPENING = 24  # more operations than it takes to open a store and to save one answer
 
 
 class Faulty(Files):
@@ -135,10 +137,19 @@ async def assert_kept(url: str, spool: Path, ledger: Ledger, images: int) -> Non
     keys = [f"k{number}" for number in range(images)]
     known = {key for key, status in zip(keys, store.lookup(keys), strict=True) if status}
     assert ledger.saved <= known <= ledger.tried
-    rows = store.take(sorted(known)).to_pylist()
-    assert all(row["tags"][0]["tag"] == f"tag{row['key'][1:]}" for row in rows)
+    assert_rows_as_saved(store, known)
     assert ledger.sent - known <= set(store.possibly_billed)
     await store.close()
+
+
+def assert_rows_as_saved(store, keys: set[str]) -> None:
+    """Of each of these images the store has the row that was saved, in every field."""
+    rows = store.take(sorted(keys)).to_pylist()
+    saved = [outcome(int(key[1:])) for key in sorted(keys)]
+    times = [row["at"] for row in rows]
+    assert None not in times
+    expected = outcomes_to_batch(saved, run="run", at=[0] * len(saved)).to_pylist()
+    assert rows == [{**row, "at": at} for row, at in zip(expected, times, strict=True)]
 
 
 def assert_whole_parts(folder: Path) -> None:
@@ -153,11 +164,22 @@ def assert_whole_parts(folder: Path) -> None:
 async def test_the_nth_file_operation_goes_wrong(tmp_path, request, figure, kind):
     """No save counts that is lost, no mark is forgotten, no call goes out after a failure, no half part is seen."""
     most = request.config.getoption("--faults")
+    saved = []
     for nth in range(1, most + 1):
         with noted(nth):
-            await one_goes_wrong(tmp_path / str(nth), kind, nth)
+            saved.append(await one_goes_wrong(tmp_path / str(nth), kind, nth))
         shutil.rmtree(tmp_path / str(nth))
+    assert_much_was_saved(kind, saved)
     figure("the n-th file operation " + kind, f"n = 1..{most}", "0 saved answers or marks lost, no call after it")
+
+
+def assert_much_was_saved(kind: str, saved: list[int]) -> None:
+    """Something was at stake: only while a store opens, or where the manifest is a lie, may nothing be saved."""
+    if kind == "lies":
+        assert sorted(saved)[1] >= 18
+    assert len(saved) > OPENING
+    assert all(saved[OPENING:]) or kind == "lies"
+    assert sum(saved) >= len(saved), "nearly all of them ended at once"
 
 
 @contextmanager
@@ -170,7 +192,8 @@ def noted(nth: int):
         raise
 
 
-async def one_goes_wrong(folder: Path, kind: str, nth: int) -> None:
+async def one_goes_wrong(folder: Path, kind: str, nth: int) -> int:
+    """How many answers had been saved."""
     images = max(21, nth // 4)
     url = str(folder / "store")
     ledger = await scenario(url, folder, Faulty(kind, nth), images, "run")
@@ -179,6 +202,7 @@ async def one_goes_wrong(folder: Path, kind: str, nth: int) -> None:
         await assert_nothing_wrong(url, folder, ledger, images)
     else:
         await assert_kept(url, folder, ledger, images)
+    return len(ledger.saved)
 
 
 async def assert_nothing_wrong(url: str, spool: Path, ledger: Ledger, images: int) -> None:
@@ -191,6 +215,7 @@ async def assert_nothing_wrong(url: str, spool: Path, ledger: Ledger, images: in
     known = {key for key, status in zip(keys, store.lookup(keys), strict=True) if status}
     assert known <= ledger.tried
     assert ledger.saved <= known, "rows were in memory, and sealing checks what it wrote"
+    assert_rows_as_saved(store, known)
     await store.close()
 
 
@@ -198,17 +223,19 @@ async def assert_nothing_wrong(url: str, spool: Path, ledger: Ledger, images: in
 @pytest.mark.parametrize("kind", ["fails", "loses its reply", "fails for good"])
 async def test_the_nth_operation_of_a_remote_store_goes_wrong(tmp_path, request, kind):
     """With an object store behind it: the same, and a later run on this host puts what was left in the spool."""
-    filesystem = fsspec.filesystem("memory")
+    filesystem, saved = fsspec.filesystem("memory"), []
     for nth in range(1, request.config.getoption("--faults") * 2 // 5 + 1):
         url = f"memory://faults-{os.getpid()}-{kind.replace(' ', '')}-{nth}/tags"
         with noted(nth):
             ledger = await scenario(url, tmp_path, Faulty(kind, nth), 21, "run")
             await assert_kept(url, tmp_path, ledger, 21)
+            saved.append(len(ledger.saved))
             assert not list(tmp_path.rglob("*.parquet")), "the later run has put everything"
             for path in filesystem.find(url):
                 if path.endswith(".parquet"):
                     pq.read_table(filesystem.open(path), page_checksum_verification=True)
         filesystem.rm(url, recursive=True)
+    assert_much_was_saved(kind, saved)
 
 
 @pytest.mark.parametrize("kind", KINDS)
