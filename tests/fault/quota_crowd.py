@@ -47,8 +47,7 @@ class Recorder:
 
 def judged(arrivals: list[float], qps: float, seconds: float = 1.0) -> Seen:
     """The worst sliding window, and the share of the quota used in the whole seconds from the first call on."""
-    if not arrivals:
-        return Seen(0, 0, 0.0)
+    assert arrivals, "no call arrived"
     recent: deque[float] = deque()
     worst = 0
     for at in arrivals:
@@ -122,8 +121,11 @@ async def call(arguments: argparse.Namespace) -> None:
     await asyncio.wait(workers, timeout=arguments.seconds)
     for task in (stalling, *workers):
         task.cancel()
-    await asyncio.gather(stalling, *workers, return_exceptions=True)
+    ends = await asyncio.gather(stalling, *workers, return_exceptions=True)
     await limiter.aclose()
+    for error in ends:
+        if isinstance(error, Exception):  # a worker's own; that it was cancelled at the end is none
+            raise error
 
 
 def main() -> None:
