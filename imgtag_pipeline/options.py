@@ -59,7 +59,9 @@ class Options:
     min_confidence: show tags of at least this confidence, 0..1; tags without a confidence stay. Only a view.
     top_k: show at most so many tags per image, best first. Only a view.
     vocabulary: wide only: the tags that become columns, in this order. Default: the tags seen, most frequent first.
-    checkpoint: the tag store, a folder or fsspec URL; what it knows is not asked again. Default: memory.
+    checkpoint: the tag store, a folder or fsspec URL; what it knows is not asked again. Processes of one host that work
+        in it at the same time share the work; two hosts that work on the same rows of a store behind a URL at the same
+        time may both ask, and pay, for an image: give each host rows of its own. Default: memory.
     key: column that identifies an image. Default: the URL without its signature.
     keep: long only: further columns of yours to carry along.
     qps: calls a second, your share of the account's quota. Default: the provider's documented quota.
@@ -83,7 +85,7 @@ class Options:
     min_confidence: float | None = None
     top_k: int | None = None
     vocabulary: Sequence[str] | None = None
-    checkpoint: str | None = None
+    checkpoint: str | None = field(default=None, repr=False)
     key: str | None = None
     keep: Sequence[str] = ()
     qps: float | None = None

@@ -90,7 +90,7 @@ class JournaledStore:
         await self._writer.record(lambda group: group.jobs.update({key: job}))
 
     async def claim(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
-        """Those of the keys that nobody has answered or is asking about: nobody else will be granted them.
+        """Those of the keys that nobody has answered or is asking about: nobody else on this host will be granted them.
 
         A claim ends with an outcome, with `release`, and with this process. Others claim for milliseconds; one that
         was stopped in the middle holds up the claims, and nothing else.

@@ -1,7 +1,8 @@
 """What one host tells the others through a remote store: marks and jobs that no outcome has answered yet.
 
 One small object for each process, put anew when it changes and every few minutes while the process lives; an object
-that has grown old, or whose process on this host is gone, speaks for a dead one.
+that has grown old, or whose process on this host is gone, speaks for a dead one. Claims are not among it: they hold
+between the processes of one host.
 """
 
 from __future__ import annotations

@@ -77,7 +77,11 @@ class TagStore(Protocol):
         ...
 
     async def claim(self, keys: Sequence[str], *, retry_failed: bool = False) -> set[str]:
-        """The keys that this process may ask about: unknown, and claimed by no other living process."""
+        """The keys that this process may ask about: unknown, and claimed by no other living process of this host.
+
+        Hosts do not see each other's claims, nor what others have put since this store was opened or refreshed: two
+        that work on the same rows of a remote store at the same time may both ask about an image.
+        """
         ...
 
     async def release(self, keys: Sequence[str]) -> None:

@@ -105,6 +105,23 @@ async def test_another_host_learns_of_marks_and_jobs(remote):
     await first.close()
 
 
+async def test_claims_hold_between_the_processes_of_one_host(remote):
+    """A second process is granted nothing twice; another host may be, and then both bills and one answer are kept."""
+    first, second, elsewhere = remote.open(), remote.open(), remote.on_another_host().open()
+    assert await first.claim(["a"]) == {"a"}
+    assert await second.claim(["a"]) == set()
+    assert await elsewhere.claim(["a"]) == {"a"}
+    await first.save([ok("a")])
+    await elsewhere.save([ok("a")])
+    for store in (first, second, elsewhere):
+        await store.close()
+    assert [found.images for found in describe(remote.url, spool=remote.spool)] == [1]
+    kept = [
+        cost for _, rows in outcomes(remote.url, spool=remote.spool) for cost in rows["cost_micro_yuan"].to_pylist()
+    ]
+    assert kept == [15, 15]
+
+
 async def test_objects_stay_small_and_few(remote):
     """Parts in a remote store are split at the limit, and a run's many small ones are merged as it goes."""
     shaky = Shaky()
