@@ -1,5 +1,6 @@
 """What `plan` says before, held against what the run and the cloud's ledger say after."""
 
+import asyncio
 import json
 import random
 import threading
@@ -9,8 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
-from imgtag_pipeline import api
+from imgtag_pipeline import api, ledger
+from imgtag_pipeline.caps.files import FileBook
+from imgtag_pipeline.caps.state import Month
+from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.emulator import Account
+from imgtag_pipeline.money import books_folder
+from imgtag_pipeline.pricing import month_of
 from imgtag_pipeline.providers import Keys, get
 
 pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.002)
@@ -58,15 +64,72 @@ def options_of(chance, emulator, store):
     return address, words
 
 
+BOUNDARIES = {
+    "viapi/TaggingImage": (5_000_000, 30_000_000),
+    "viapi/RecognizeScene": (5_000_000, 30_000_000),
+    "viapi/RecognizeFood": (50_000, 100_000, 1_000_000),
+    "viapi/TaggingAdImage": (5_000_000, 30_000_000),
+    "tencent_v1": (10_000,),
+}
+
+
+def enter_earlier_calls(words, calls):
+    """Let the store's ledger say that so many calls were billed this month."""
+    provider = words["provider"]
+    key, address = provider.quota.key, provider.address
+
+    async def enter():
+        book = FileBook(books_folder(words["checkpoint"], None), ledger.name_of(key, address), key=key, address=address)
+        month = month_of(SystemClock().now())
+        await book.visit(lambda state: state.months.update({month: Month(sent=calls, yes=calls)}))
+        await book.close()
+
+    asyncio.run(enter())
+
+
+@pytest.mark.parametrize(
+    ("address", "before", "yuan"),
+    [
+        ("tencent_v1", 9_980, 10 * 0.0011),  # 20 free ones are left
+        ("tencent_v1", 9_970, 0),
+        ("tencent_v1", 3_000_001, 30 * 0.0009),
+        ("viapi/TaggingImage", 4_999_980, 20 * 0.0025 + 10 * 0.002),
+        ("viapi/TaggingImage", 29_999_999, 0.002 + 29 * 0.0017),
+        ("viapi/RecognizeFood", 49_975, 25 * 0.0007 + 5 * 0.0006),
+        ("viapi/RecognizeScene", 5_000_000, 30 * 0.0012),
+    ],
+)
+def test_a_job_that_crosses_a_tier_comes_to_what_was_planned(
+    emulator, emulator_environment, tmp_path, figure, address, before, yuan
+):
+    """Beside the end of a tier or of the free calls, the plan and the run come to the sum that the price list gives."""
+    table = pa.table({"url": [f"https://img.example/{number}.jpg" for number in range(30)]})
+    provider = get(address, endpoint=emulator.url)
+    words = {"provider": provider, "checkpoint": str(tmp_path / "store"), "qps": 2000, "progress": False}
+    enter_earlier_calls(words, before)
+    plan = api.plan(table, **words)
+    facts = json.loads(api.label(table, **words).schema.metadata[b"imgtag"])
+    assert (plan.calls, emulator.ledger.billed) == (30, 30)
+    assert plan.yuan == pytest.approx(yuan, abs=1e-9)
+    assert facts["yuan"] == pytest.approx(yuan, abs=1e-9)
+    (row,) = api.ledger(words["checkpoint"])
+    assert row["yes"] == before + 30
+    figure("jobs across the end of a tier", "{count} jobs", "yuan of plan, run and price list equal", 0)
+
+
 def test_twenty_jobs_come_to_what_was_planned(emulator, emulator_environment, tmp_path, figure):
     """Duplicates, blanks, known and impossible images, batches, jobs, tiers: calls and yuan are those of the plan."""
-    chance = random.Random(20)
-    total = 0
+    chance, earlier = random.Random(20), random.Random(21)
+    total = seeded = 0
     for job in range(20):
         address, words = options_of(chance, emulator, str(tmp_path / f"store{job % 6}"))
         table = urls_of(chance, chance.choice([1, 7, 60, 250]))
         if chance.random() < 0.5:
             api.label(table.slice(0, table.num_rows // 2), **words)
+        if address in BOUNDARIES:
+            end = earlier.choice(BOUNDARIES[address])
+            enter_earlier_calls(words, end - earlier.randrange(table.num_rows // 2 + 1))
+            seeded += 1
         plan = api.plan(table, **words)
         before = emulator.ledger.billed
         report = api.label(table, **words).schema.metadata[b"imgtag"]
@@ -79,7 +142,10 @@ def test_twenty_jobs_come_to_what_was_planned(emulator, emulator_environment, tm
         again = api.plan(table, **words)
         assert (again.calls, again.yuan, again.known) == (0, 0.0, again.images)
         total += plan.calls
-    figure("plan against what happened", "20 mixed jobs", f"{total:,} calls, yuan equal in each")
+    assert seeded >= 10
+    figure(
+        "plan against what happened", f"20 mixed jobs, {seeded} at a tier's end", f"{total:,} calls, yuan equal in each"
+    )
 
 
 @pytest.mark.emulator(is_synthetic=True, job_polls=1000)
