@@ -211,7 +211,7 @@ def test_killed_and_the_power_cut(desk, request, figure, kills):
         assert audit.end()["recovered"]["bytes_dropped"] >= no_frames
         done, images = done + some, images + len(audit.urls)
     assert synced
-    assert oldest < 2, "answers are synced every 0.1 s, and later only where the machine is very busy"
+    assert oldest < 0.5, "answers are synced every 0.1 s, and later only where the machine is very busy"
     figure(
         "the same, and the unsynced tail of the journal cut, zeroed or garbled",
         f"{done:,} kills",
