@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import (
@@ -66,21 +66,28 @@ class Talker:
         What it uses up is counted in `spent`. Raises only what stops the run: `FatalError`, a cap, a broken store.
         """
         spent = spent or Spent()
+        failure: CallError
         try:
             results = await self._converse(images, jobs, spent)
         except FatalError:
             raise
-        except PermanentError as error:
-            if len(images) > 1 and spent.billed == "no":
-                return None
-            results = [error] * len(images)
         except CallError as error:
-            results = [error] * len(images)
-        except (ImgtagError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, ImgtagError):
-                raise
-            results = [self._bug(error)] * len(images)
-        return [_outcome(image, result, spent, len(images)) for image, result in zip(images, results, strict=True)]
+            if isinstance(error, PermanentError) and len(images) > 1 and spent.billed == "no":
+                return None
+            failure = error
+        except ImgtagError:
+            raise
+        except Exception as error:  # a foreign provider's fault is a row, as a bad image is
+            failure = self._bug(error)
+        else:
+            return [
+                _waiting(image, result) if _waits_alone(result, images) else _outcome(image, result, spent, share)
+                for image, result, share in zip(images, results, spent.shares(len(images)), strict=True)
+            ]
+        return [
+            _outcome(image, failure, spent, share)
+            for image, share in zip(images, spent.shares(len(images)), strict=True)
+        ]
 
     async def _converse(
         self, images: Sequence[Image], jobs: Mapping[str, Job], spent: Spent
@@ -114,9 +121,16 @@ class Talker:
             case Compute():
                 return await self._compute(step)
             case SaveJob():
-                await self.save_job(step.image.key, Job(step.job_id, self.clock.now()))
-                spent.has_job = True
+                await self._save_job(step, spent)
                 return None
+
+    async def _save_job(self, step: SaveJob, spent: Spent) -> None:
+        spent.has_job = True  # also when the wait is cut short: the id is written all the same
+        try:
+            await self.save_job(step.image.key, Job(step.job_id, self.clock.now()))
+        except ImgtagError:
+            spent.has_job = False
+            raise
 
     async def _compute(self, step: Compute) -> Any:
         future = asyncio.get_running_loop().run_in_executor(self.executor, step.function)
@@ -133,14 +147,20 @@ class Talker:
         )
 
 
-def _outcome(image: Image, result: Result | CallError, spent: Spent, shared: int) -> Outcome:
-    """The row of one image; an exchange's spending is shared by its images, whole calls on the first."""
-    cost = spent.cost_micro_yuan
-    facts: dict[str, Any] = {
-        "calls": spent.calls,
-        "billed": spent.billed,
-        "cost_micro_yuan": None if cost is None else cost // shared,
-    }
+def _waits_alone(result: Result | CallError, images: Sequence[Image]) -> TypeGuard[CallError]:
+    """One image of a batch failed in passing, unbilled, while the others were answered and paid for."""
+    is_passing = isinstance(result, TransientError | ThrottledError | RefusedHereError) and result.billing == "no"
+    return is_passing and len(images) > 1
+
+
+def _waiting(image: Image, error: CallError) -> Outcome:
+    """The row of an image that the next run asks about again."""
+    return Outcome(image.key, image.url, "failed", error_code=error.code, error=str(error), is_final=False)
+
+
+def _outcome(image: Image, result: Result | CallError, spent: Spent, share: int | None) -> Outcome:
+    """The row of one image: all calls of its exchange, and its share of their cost."""
+    facts: dict[str, Any] = {"calls": spent.calls, "billed": spent.billed, "cost_micro_yuan": share}
     if isinstance(result, Answer):
         return Outcome(
             image.key,

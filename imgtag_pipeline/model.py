@@ -99,7 +99,7 @@ class Quota:
     """How often one kind of call may be made, as the vendor counts it.
 
     `key` is what the vendor counts by ("viapi:TaggingImage:cn-shanghai:<account>"); `qps` is calls a second,
-    None for no limit.
+    None where the vendor publishes no figure: the pace is found by its refusals.
     """
 
     key: str
@@ -217,13 +217,13 @@ def read(image: Image, *, max_bytes: int, timeout: float = 30.0) -> Generator[St
 class Outcome:
     """What became of one image: the row that is journaled and stored.
 
-    `calls` counts the paid calls sent for it in this exchange, `billed` how the vendor bills them; `cost_micro_yuan`
-    is None where the price is unknown. A failure that is not `is_final` (nobody was billed, time ran out) is asked
+    `calls` counts the calls of its exchange, `billed` says how the vendor bills them; `cost_micro_yuan` is its share,
+    None where the price is unknown. A failure that is not `is_final` (nobody was billed, time ran out) is asked
     again by the next run.
     """
 
     key: str
-    url: str
+    url: str = field(repr=False)
     status: Literal["ok", "empty", "failed"]
     tags: tuple[Tag, ...] = ()
     error_code: str | None = None

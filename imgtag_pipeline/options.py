@@ -59,9 +59,7 @@ class Options:
     min_confidence: show tags of at least this confidence, 0..1; tags without a confidence stay. Only a view.
     top_k: show at most so many tags per image, best first. Only a view.
     vocabulary: wide only: the tags that become columns, in this order. Default: the tags seen, most frequent first.
-    checkpoint: the tag store, a folder or fsspec URL; what it knows is not asked again. Processes of one host that work
-        in it at the same time share the work; two hosts that work on the same rows of a store behind a URL at the same
-        time may both ask, and pay, for an image: give each host rows of its own. Default: memory.
+    checkpoint: the tag store, a folder or fsspec URL; what it knows is not asked again. Default: memory.
     key: column that identifies an image. Default: the URL without its signature.
     keep: long only: further columns of yours to carry along.
     qps: calls a second, your share of the account's quota. Default: the provider's documented quota.

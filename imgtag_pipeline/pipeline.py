@@ -30,6 +30,7 @@ from imgtag_pipeline.shaping import Shaper
 from imgtag_pipeline.source.tables import url_column
 from imgtag_pipeline.stages import Order, Stages
 from imgtag_pipeline.table import Source
+from imgtag_pipeline.urls import redact
 
 
 @dataclass(slots=True, eq=False)
@@ -161,6 +162,8 @@ class Pipeline:
             finally:
                 self.stopped = await _closed(stages)
                 self.report = self._reported(stages)
+                if isinstance(self.stopped, StoreError):
+                    self.stopped.report = self.report
 
     async def _in_one_pass(self, stages: Stages) -> AsyncGenerator[pa.RecordBatch, None]:
         shaper = self.shaper
@@ -254,7 +257,7 @@ class Pipeline:
             possibly_billed=unknown[:LISTED_IMAGES],
             possibly_billed_count=len(unknown),
             recovered=stages.recovered(),
-            checkpoint=self.options.checkpoint,
+            checkpoint=redact(self.options.checkpoint) if self.options.checkpoint else None,
             stopped=None if self.stopped is None else f"{type(self.stopped).__name__}: {self.stopped}",
             exit_code=_exit_code(self.stopped),
         )

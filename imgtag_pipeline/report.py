@@ -135,6 +135,11 @@ class Spent:
     is_marked: bool = False
     has_job: bool = False
 
+    def shares(self, count: int) -> list[int | None]:
+        """The cost divided among so many images, to the micro-yuan; None each where the price is unknown."""
+        cost = self.cost_micro_yuan
+        return [None if cost is None else (cost + place) // count for place in range(count)]
+
     def pay(self, billed: Billing, cost_micro_yuan: int | None) -> None:
         """Count one billable call; `yes` outranks `unknown` outranks `no`; an unknown price makes the sum unknown."""
         order = ("no", "unknown", "yes")

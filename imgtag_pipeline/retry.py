@@ -89,8 +89,8 @@ class Signer(Protocol):
         ...
 
 
-class Stopping(Exception):
-    """Inside the pipeline only: the run is stopping, nothing more is sent."""
+class Stopping(BaseException):
+    """Inside the pipeline only: the run is stopping, nothing more is sent. Nobody takes it for a failed call."""
 
 
 @dataclass(slots=True)
@@ -163,7 +163,9 @@ class Caller:
             if call.is_billable:
                 ticket = await self.purse.reserve()
                 self.on_sending(1)  # what is set aside is sent, also when another worker finds the cap used up
-                if not spent.is_marked:
+                if spent.is_marked:
+                    await asyncio.sleep(0)  # a stop that came while the purse was busy cuts here
+                else:
                     spent.is_marked = True  # also when the wait is cut short: the mark may be written all the same
                     await self.mark_sent(keys)
             request = self._signed(call)

@@ -39,20 +39,6 @@ class Slot(Protocol):
         ...
 
 
-class FreeSlot:
-    """A call without a quota."""
-
-    def sent(self) -> bool:
-        """Never too late."""
-        return True
-
-    def replied(self) -> None:
-        """Of no interest."""
-
-    def unused(self) -> None:
-        """Of no interest."""
-
-
 class LaneSlot:
     """One grant of a lane, to be used at `due` (the caller's monotonic clock) or soon after."""
 

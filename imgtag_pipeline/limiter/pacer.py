@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.limiter.file import CAN_SHARE, FileShelf, host_folder
-from imgtag_pipeline.limiter.lane import FreeSlot, Lane, LaneSlot, Slot
+from imgtag_pipeline.limiter.lane import Lane, LaneSlot, Slot
 from imgtag_pipeline.limiter.redis import RedisShelf
 from imgtag_pipeline.limiter.shelf import MemoryShelf, Shelf
 from imgtag_pipeline.model import Quota
 
 logger = logging.getLogger("imgtag_pipeline")
+
+# Calls a second where no figure is published: more than any vendor grants, so that its first refusal sets the pace.
+UNPUBLISHED: Final = 10_000.0
 
 
 class Limiter:
@@ -42,8 +45,7 @@ class Limiter:
 
     async def acquire(self, quota: Quota) -> Slot:
         """Wait for this call's turn; returns at the moment at which it may be sent, and the caller sends at once."""
-        lane = self._lane(quota)
-        return FreeSlot() if lane is None else await lane.acquire()
+        return await self._lane(quota).acquire()
 
     def throttled(self, quota: Quota, retry_after: float | None = None, *, slot: Slot | None = None) -> None:
         """A call was refused for being too fast: everybody on this quota slows down, and waits `retry_after`.
@@ -51,8 +53,6 @@ class Limiter:
         Without `slot`, it was the call whose reply was noted last.
         """
         lane = self._lane(quota)
-        if lane is None:
-            return
         mine = slot if isinstance(slot, LaneSlot) else lane.last
         if mine is not None:
             grant = mine.grant
@@ -63,16 +63,14 @@ class Limiter:
     def succeeded(self, quota: Quota, *, slot: Slot | None = None) -> None:
         """A call was answered: part of a clean stretch, after which the pace rises again."""
         lane = self._lane(quota)
-        mine = slot if isinstance(slot, LaneSlot) else lane.last if lane else None
-        if lane is not None and mine is not None:
+        mine = slot if isinstance(slot, LaneSlot) else lane.last
+        if mine is not None:
             grant = mine.grant
             lane.note(lambda book, now: book.accepted(grant, now))
 
     def pause(self, quota: Quota, seconds: float) -> None:
         """Nobody on this quota sends for so long, however long they have queued."""
-        lane = self._lane(quota)
-        if lane is not None:
-            lane.pause(seconds)
+        self._lane(quota).pause(seconds)
 
     @property
     def throttled_seconds(self) -> float:
@@ -82,10 +80,12 @@ class Limiter:
     def used(self, quota: Quota) -> float | None:
         """Calls sent by this limiter as a share of what the quota allowed since the first was asked for; 1 at most.
 
+        None where the quota has no figure, or nothing was asked for.
+
         A second's calls may all go at its beginning, so a run is taken to last a whole second at least.
         """
         lane = self._lanes.get(quota.key)
-        if lane is None or lane.first_asked is None:
+        if quota.qps is None or lane is None or lane.first_asked is None:
             return None
         elapsed = self._clock.monotonic() - lane.first_asked
         return min(1.0, lane.calls / (lane.qps * max(1.0, elapsed)))
@@ -95,16 +95,15 @@ class Limiter:
         lanes, self._lanes = list(self._lanes.values()), {}
         await asyncio.gather(*(lane.close() for lane in lanes))
 
-    def _lane(self, quota: Quota) -> Lane | None:
-        if quota.qps is None:
-            return None
+    def _lane(self, quota: Quota) -> Lane:
+        qps = UNPUBLISHED if quota.qps is None else quota.qps
         lane = self._lanes.get(quota.key)
         if lane is None:
-            if not quota.qps > 0:
-                raise ConfigError(f"qps is {quota.qps!r}; allowed is a number above 0, or None for no limit")
-            lane = self._lanes[quota.key] = Lane(quota.qps, self._shelf(quota, quota.qps), self._clock)
+            if not qps > 0:
+                raise ConfigError(f"qps is {qps!r}; allowed is a number above 0, or None where nobody knows it")
+            lane = self._lanes[quota.key] = Lane(qps, self._shelf(quota, qps), self._clock)
         else:
-            lane.tell(quota.qps)
+            lane.tell(qps)
         return lane
 
     def _shelf(self, quota: Quota, qps: float) -> Shelf:

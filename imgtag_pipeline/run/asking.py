@@ -63,6 +63,7 @@ class Asking:
             await self._part_with(keys, spent)
             raise
         if outcomes is None:
+            await self._part_with(keys, spent)
             return False
         self.crew.on_sending(1)
         try:

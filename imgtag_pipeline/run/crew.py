@@ -19,9 +19,11 @@ class Crew:
         """So many workers."""
         self._workers = {asyncio.create_task(work(), name="imgtag-worker") for _ in range(count)}
 
-    def follow(self, waiting: Coroutine[Any, Any, None]) -> None:
-        """One more task that waits for what another process does."""
-        self._followers.add(asyncio.create_task(waiting, name="imgtag-follower"))
+    def follow(self, waiting: Coroutine[Any, Any, None], given_up: Callable[[], None]) -> None:
+        """One more task that waits for what another process does; `given_up` when it ends, even before it began."""
+        task = asyncio.create_task(waiting, name="imgtag-follower")
+        task.add_done_callback(lambda _: given_up())
+        self._followers.add(task)
 
     def on_sending(self, change: int) -> None:
         """The running task has a call in flight (or an answer on its way to the journal): a stop lets it finish."""
@@ -30,6 +32,11 @@ class Crew:
             self._sending.add(task)
         else:
             self._sending.discard(task)
+
+    def leave(self) -> None:
+        """Nobody waits for another process any more."""
+        for follower in self._followers:
+            follower.cancel()
 
     @property
     def is_working(self) -> bool:

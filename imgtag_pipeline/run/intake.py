@@ -66,6 +66,9 @@ class Intake:
                 for piece in slices(iter([rows]), self.window_rows):
                     await self._admit(await loop.run_in_executor(self.threads, self._cut, piece))
             await self.crew.followed()
+        except BaseException:
+            self.crew.leave()
+            raise
         finally:
             self.pending.close()
             self.windows.put_nowait(None)
@@ -115,20 +118,17 @@ class Intake:
         self.pending.put([image for image in images if image.key in granted])
         others = [image for image in images if image.key not in granted]
         if others:
-            self.crew.follow(self._follow(others))
+            self.crew.follow(self._follow(others), lambda: self.flights.give_up(others))
 
-    async def _follow(self, images: Sequence[Image]) -> None:
-        left = list(images)
-        try:
-            while left and not self.is_stopping():
-                keys = [image.key for image in left]
-                for key in await self.store.wait_for(keys, retry_failed=self.retry_failed):
-                    self.flights.land(key, is_known=True)
-                left = [image for image in left if image.key in self.flights]
-                granted = await self.store.claim([image.key for image in left], retry_failed=self.retry_failed)
-                if self.is_stopping():
-                    return
-                self.pending.put([image for image in left if image.key in granted])
-                left = [image for image in left if image.key not in granted]
-        finally:
-            self.flights.give_up(left)
+    async def _follow(self, left: list[Image]) -> None:
+        """Empties `left` as these get an answer or are ours to ask about."""
+        while left and not self.is_stopping():
+            keys = [image.key for image in left]
+            for key in await self.store.wait_for(keys, retry_failed=self.retry_failed):
+                self.flights.land(key, is_known=True)
+            left[:] = [image for image in left if image.key in self.flights]
+            granted = await self.store.claim([image.key for image in left], retry_failed=self.retry_failed)
+            if self.is_stopping():
+                return
+            self.pending.put([image for image in left if image.key in granted])
+            left[:] = [image for image in left if image.key not in granted]

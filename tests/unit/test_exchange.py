@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imgtag_pipeline.errors import FatalError, PermanentError, ThrottledError, TransientError
+from imgtag_pipeline.errors import FatalError, PermanentError, RefusedHereError, ThrottledError, TransientError
 from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.model import Answer, Call, Compute, Image, Quota, ReadImage, Reply, Request, SaveJob, Tag
 from imgtag_pipeline.testing.clock import FakeClock
@@ -110,6 +110,30 @@ async def test_one_bad_image_inside_an_answered_batch_is_one_bad_row():
 
     outcomes, _ = await outcomes_of(exchange, [A, B])
     assert [o.status for o in outcomes] == ["ok", "failed"]
+
+
+@pytest.mark.parametrize("kind", [TransientError, RefusedHereError])
+async def test_an_image_of_a_paid_batch_that_failed_in_passing_waits_alone(kind):
+    """Its neighbours were answered and paid for; the next run asks about this one, and owes nothing for it yet."""
+
+    def exchange(images, jobs):
+        yield CALL
+        return [Answer((Tag("cat"),)), kind("not now", code="HTTP503")]
+
+    outcomes, _ = await outcomes_of(exchange, [A, B])
+    assert [(o.status, o.billed, o.is_final) for o in outcomes] == [("ok", "yes", True), ("failed", "no", False)]
+
+
+@pytest.mark.parametrize("kind", [AssertionError, RuntimeError, RecursionError, OSError, KeyError])
+async def test_whatever_a_provider_raises_is_the_row_of_its_image(kind):
+    """A foreign package's fault ends no run behind a paid call, and is not paid for again by the next one."""
+
+    def exchange(images, jobs):
+        yield CALL
+        raise kind("a fault of its own")
+
+    (outcome,), _ = await outcomes_of(exchange, [A])
+    assert (outcome.error_code, outcome.billed, outcome.is_final) == ("ProviderError", "yes", True)
 
 
 async def test_an_exchange_may_catch_a_failure_and_go_on():

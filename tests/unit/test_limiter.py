@@ -300,11 +300,21 @@ async def test_a_call_that_leaves_late_keeps_its_place_for_longer(clock):
     await lane.close()
 
 
-async def test_no_quota_never_waits(limiter):
-    """Calls without a limit go at once, and nothing is counted."""
-    slots = [await limiter.acquire(Quota("free", None)) for _ in range(100)]
-    assert all(slot.sent() for slot in slots)
+async def test_a_quota_without_a_figure_does_not_wait(clock, limiter):
+    """Nobody knows it, so hardly anything holds the first calls back, and no share of it is told."""
+    began = clock.monotonic()
+    await clock.run(make_calls(limiter, Quota("free", None), Server(clock), 1000, workers=1000))
+    assert clock.monotonic() - began < 0.5
     assert limiter.used(Quota("free", None)) is None
+
+
+async def test_a_quota_without_a_figure_is_found_once_the_vendor_refuses(clock, limiter):
+    """Really 10 a second, and nobody said so: few refusals, and nearly all of it used."""
+    server = Server(clock, lambda seconds: 10)
+    began = clock.monotonic()
+    await clock.run(make_calls(limiter, Quota("free", None), server, 600, workers=16))
+    assert clock.monotonic() - began <= 1.2 * 60
+    assert server.refused <= 0.10 * len(server.arrivals)
 
 
 @pytest.mark.parametrize("qps", [0, -1, float("nan")])

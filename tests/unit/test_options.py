@@ -110,3 +110,8 @@ def test_numpy_numbers_are_numbers():
     """A cell of a frame is a number as any other."""
     options = Options.of({"top_k": np.int64(3), "budget": np.float64(0.5), "min_confidence": np.float32(0.5)})
     assert (options.top_k, options.budget, options.min_confidence) == (3, 0.5, 0.5)
+
+
+def test_a_checkpoint_url_does_not_stand_in_the_options_repr():
+    """It may carry a password."""
+    assert "hunter2" not in repr(Options(checkpoint="ftp://me:hunter2@host/tags"))

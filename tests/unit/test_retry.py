@@ -268,6 +268,24 @@ async def test_a_cut_call_is_settled_all_the_same(tmp_path):
     assert (spent.billed, spent.cost_micro_yuan, caller.tally.billed["yes"]) == ("yes", 2500, 1)
 
 
+async def test_a_retry_that_is_cut_while_money_is_set_aside_is_not_sent():
+    """The purse holds the cancellation back until its book is whole; it comes before the bytes leave, not behind."""
+
+    class Watched(Purse):
+        async def reserve(self):
+            if wire.log.count("send"):
+                task.cancel()
+            return await super().reserve()
+
+    wire = Wire(TransientError("busy", code="Busy"), GOOD)
+    clock = FakeClock()
+    caller = caller_of(wire, clock, purse=Watched(Price(((None, 2500),))))
+    task = asyncio.create_task(caller.call(CALL, ["a"], Spent()))
+    with pytest.raises(asyncio.CancelledError):
+        await clock.run(task)
+    assert wire.log.count("send") == 1
+
+
 @pytest.mark.parametrize("date", [None, "yesterday", "Fri, 31 Dec 9999 23:59:59 -2359"])
 async def test_a_date_that_nobody_can_read_puts_no_clock_right(date):
     """The refusal stands, and no other error hides it."""

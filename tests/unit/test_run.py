@@ -3,6 +3,7 @@
 import asyncio
 
 import pyarrow as pa
+import pytest
 
 from imgtag_pipeline import schema
 from imgtag_pipeline.errors import Interrupted, StoreError
@@ -138,3 +139,60 @@ async def test_a_paid_answer_that_cannot_be_written_down_is_listed():
     assert isinstance(run.stopped, StoreError)
     assert run.tally.unknown_keys == ["k0"]
     assert run.tally.unanswered == 3
+
+
+async def test_a_stop_before_a_follower_began_leaves_nobody_waiting():
+    """Another process is asking about the image, and the stop comes in the same turn of the loop."""
+    store = Store()
+
+    async def claim(keys, *, retry_failed=False):
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(run._stop_now, Interrupted("stop"))
+        return set()
+
+    store.claim = claim
+    run = run_of(store)
+    (window,) = await asyncio.wait_for(read(run), 5)
+    assert window.outcomes.column("error").to_pylist() == [NOT_ASKED] * 3
+
+
+async def test_an_input_that_breaks_ends_also_who_waits_for_another_process():
+    """The error of the input is raised; nobody waits for an image that no worker will take any more."""
+    store = Store()
+    granted = iter([set(), {"k0"}])
+    is_broken = asyncio.Event()
+
+    async def claim(keys, *, retry_failed=False):
+        return next(granted)
+
+    async def wait_for(keys, *, retry_failed=False):
+        await is_broken.wait()
+        return set()
+
+    def rows():
+        yield pa.record_batch({"url": ["k0"]})
+        loop.call_soon_threadsafe(is_broken.set)
+        raise OSError("a row group is damaged")
+
+    store.claim, store.wait_for = claim, wait_for
+    loop = asyncio.get_running_loop()
+    run = run_of(store, Answering())
+    with pytest.raises(OSError, match="row group"):
+        async with asyncio.timeout(5):
+            assert [window async for window in run.answered(rows())]
+
+
+async def test_a_split_batch_takes_its_marks_back():
+    """Refused as a whole and unbilled: a stop before the halves are asked leaves nothing in doubt."""
+
+    class Refusing:
+        async def outcomes(self, images, jobs, spent):
+            spent.is_marked = True
+            if len(images) > 1:
+                return
+            raise Interrupted("stop")
+
+    store = Store()
+    run = run_of(store, Refusing(), batch_size=4)
+    await read(run, 4)
+    assert store.cleared[:4] == ["k0", "k1", "k2", "k3"]
