@@ -1,6 +1,5 @@
-"""Processes that can be killed, a cloud that breaks on demand, and a table of figures at the end."""
+"""Processes that can be killed, and a cloud that breaks on demand."""
 
-import importlib.util
 import json
 import select
 import signal
@@ -16,48 +15,6 @@ from imgtag_pipeline.testing import environment
 
 HERE = Path(__file__).parent
 ADDRESS = "viapi/TaggingImage"
-
-
-def _load(name):
-    spec = importlib.util.spec_from_file_location(f"imgtag_fault_{name}", HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=100, help="kill -9 so often in each heavy kill test [default: 100]")
-    parser.addoption(
-        "--faults", type=int, default=100, help="break the n-th file operation, n up to this [default: 100]"
-    )
-    parser.addoption("--flips", type=int, default=5000, help="flip so many bits of a journal [default: 5000]")
-    parser.addoption("--trials", type=int, default=0, help="so many trials of each cap in the heavy test [default: 50]")
-
-
-def pytest_terminal_summary(terminalreporter):
-    """One table of all figures, also when the tests ran in several processes."""
-    reports = [report for each in terminalreporter.stats.values() for report in each if hasattr(report, "when")]
-    rows = [
-        tuple(value)
-        for report in reports
-        if report.when == "call"
-        for name, value in report.user_properties
-        if name == "figure"
-    ]
-    if rows:
-        terminalreporter.section("figures")
-        for line in _load("table").lines(rows):
-            terminalreporter.write_line(line)
-
-
-@pytest.fixture
-def figure(request):
-    """`figure(what, how_often, outcome)` adds a line to the table at the end; those with a number are one line."""
-
-    def add(what, how_often, outcome, number=None):
-        request.node.user_properties.append(("figure", [what, how_often, outcome, number]))
-
-    return add
 
 
 class Process:
