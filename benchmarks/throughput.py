@@ -18,47 +18,24 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import aiohttp
 import pyarrow as pa
 import pyarrow.parquet as pq
+from loopback import ACTION, cloud, signed
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.providers import Keys, Viapi
-from imgtag_pipeline.signing import rpc
 
-ACTION = "TaggingImage"
 NO_QUOTA = 5_000  # calls a second: more than either way makes
-SERVER = """
-from imgtag_pipeline.emulator import EmulatorOptions, run_in_thread
-with run_in_thread(EmulatorOptions(qps=None, is_synthetic=True, latency={latency}, kept_entries=1)) as cloud:
-    print(cloud.url, flush=True)
-    input()  # ends with the benchmark, however that ends
-"""
-
-
-@contextmanager
-def cloud(latency: float) -> Iterator[str]:
-    """The address of an emulator that runs in a process of its own."""
-    command = [sys.executable, "-c", SERVER.format(latency=latency)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
 
 
 async def bare(url: str, images: list[str], workers: int) -> list[list[dict[str, Any]]]:
@@ -68,18 +45,8 @@ async def bare(url: str, images: list[str], workers: int) -> list[list[dict[str,
 
     async def work(session: aiohttp.ClientSession) -> None:
         for image in left:
-            query = {"Action": ACTION, "Version": "2019-09-30", "Format": "JSON"}
-            fields = {"ImageURL": image}
-            query |= rpc.sign(
-                "POST",
-                {**fields, **query},
-                access_key_id="emulator",
-                access_key_secret="emulator",
-                security_token=None,
-                now=datetime.now(UTC),
-                nonce=uuid.uuid4().hex,
-            )
-            async with session.post(f"{url}/?{urlencode(query)}", data=fields) as reply:
+            query, fields = signed(image)
+            async with session.post(f"{url}/?{query}", data=fields) as reply:
                 found.append(json.loads(await reply.read())["Data"]["Tags"])
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=workers)) as session:
@@ -159,7 +126,7 @@ def main() -> None:
     images = [
         f"https://bucket.oss-cn-shanghai.aliyuncs.com/photos/{number:09d}.jpg" for number in range(arguments.images)
     ]
-    with cloud(arguments.latency) as url:
+    with cloud(qps=None, latency=arguments.latency) as url:
         ways = summed_up(measured(url, images, arguments))
     about = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",

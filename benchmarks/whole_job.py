@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import platform
@@ -26,28 +25,17 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import uuid
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
 import aiohttp
 import pandas as pd
 import pyarrow as pa
+from loopback import ACTION, cloud, signed
 
-from imgtag_pipeline.signing import rpc
-
-ACTION = "TaggingImage"
 LATENCY = 0.05
 AT_ONCE, ATTEMPTS = 64, 5
 WAYS = ("imgtag label", "gather + semaphore", "df.apply")
-SERVER = """
-from imgtag_pipeline.emulator import EmulatorOptions, run_in_thread
-with run_in_thread(EmulatorOptions(qps={rate}, is_synthetic=True, latency={latency}, kept_entries=1)) as cloud:
-    print(cloud.url, flush=True)
-    input()  # ends with the benchmark, however that ends
-"""
 FIGURES = {
     "calm: time": "time of a calm run / the bound",
     "calls": "calls of a calm run / images",
@@ -63,29 +51,14 @@ FIGURES = {
 # --- what one writes by hand ------------------------------------------------------------------------------------------
 
 
-def signed(image: str) -> tuple[str, bytes]:
-    """Query and body of one call."""
-    query, fields = {"Action": ACTION, "Version": "2019-09-30", "Format": "JSON"}, {"ImageURL": image}
-    query |= rpc.sign(
-        "POST",
-        {**fields, **query},
-        access_key_id="emulator",
-        access_key_secret="emulator",
-        security_token=None,
-        now=datetime.now(UTC),
-        nonce=uuid.uuid4().hex,
-    )
-    return urlencode(query), urlencode(fields).encode()
-
-
 def apply(url: str, frame: pd.DataFrame) -> pd.Series:
     """One call after the other."""
 
     def tags(image: str) -> list | None:
         for attempt in range(ATTEMPTS):
-            query, body = signed(image)
+            query, fields = signed(image)
             try:
-                with urllib.request.urlopen(f"{url}/?{query}", body) as reply:
+                with urllib.request.urlopen(f"{url}/?{query}", urlencode(fields).encode()) as reply:
                     return json.load(reply)["Data"]["Tags"]
             except urllib.error.HTTPError:
                 time.sleep(0.5 * 2**attempt)
@@ -101,9 +74,8 @@ async def gather(url: str, frame: pd.DataFrame) -> list[list | None]:
     async def tags(session: aiohttp.ClientSession, image: str) -> list | None:
         async with room:
             for attempt in range(ATTEMPTS):
-                query, body = signed(image)
-                headers = {"Content-Type": "application/x-www-form-urlencoded"}
-                async with session.post(f"{url}/?{query}", data=body, headers=headers) as reply:
+                query, fields = signed(image)
+                async with session.post(f"{url}/?{query}", data=fields) as reply:
                     if reply.status == 200:
                         return json.loads(await reply.read())["Data"]["Tags"]
                 await asyncio.sleep(0.5 * 2**attempt)
@@ -121,17 +93,6 @@ def by_hand(way: str, url: str, source: str, out: str) -> None:
 
 
 # --- the jobs ---------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def cloud(rate: float) -> Iterator[str]:
-    """The address of a fresh emulator in a process of its own."""
-    command = [sys.executable, "-c", SERVER.format(rate=rate, latency=LATENCY)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
 
 
 def ledger(url: str) -> dict:
@@ -178,13 +139,13 @@ def job(way: str, rate: float, images: int) -> dict[str, float]:
         folder = Path(name)
         frame = pd.DataFrame({"url": [f"https://img.example.com/{number:09d}.jpg" for number in range(images)]})
         frame.to_parquet(folder / "in.parquet")
-        with cloud(rate) as url:
+        with cloud(qps=rate, latency=LATENCY) as url:
             took = finished(way, url, folder, rate)
             calm = ledger(url)
             known = finished(way, url, folder, rate)
             again = ledger(url)["calls"] - calm["calls"]
         shutil.rmtree(folder / "store", ignore_errors=True)
-        with cloud(rate) as url:
+        with cloud(qps=rate, latency=LATENCY) as url:
             whole = killed(way, url, folder, rate, images // 2) + finished(way, url, folder, rate)
             both = ledger(url)
         return {
