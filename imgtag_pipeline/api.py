@@ -21,6 +21,7 @@ from imgtag_pipeline.pipeline import Pipeline
 from imgtag_pipeline.plan import Plan
 from imgtag_pipeline.progress import Bar
 from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.providers.image_modes import fitting
 from imgtag_pipeline.report import RunReport
 from imgtag_pipeline.sink.files import FileSink
 from imgtag_pipeline.sink.tables import attach_report, give_back
@@ -130,7 +131,7 @@ def plan(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) ->
         source = open_files(os.fspath(table), storage_options=options.storage_options)
     else:
         source = open_source(table)
-    return bridge.run(Pipeline(source, source.resolve(col), options, _provider(options.provider)).plan)
+    return bridge.run(Pipeline(source, source.resolve(col), options, _provider(options)).plan)
 
 
 def provider_rows() -> list[dict[str, Any]]:
@@ -184,13 +185,15 @@ def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows
         source,
         source.resolve(col),
         options,
-        _provider(options.provider),
+        _provider(options),
         keeps_rows=keeps_rows and not source.is_lazy,
     )
 
 
-def _provider(provider: str | Provider) -> Provider:
-    return providers.get(provider) if isinstance(provider, str) else provider
+def _provider(options: Options) -> Provider:
+    given = options.provider
+    provider = providers.get(given) if isinstance(given, str) else given
+    return fitting(provider) if options.fit else provider
 
 
 def _finished(pipeline: Pipeline, batches: Sequence[pa.RecordBatch]) -> Any:

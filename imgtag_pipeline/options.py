@@ -45,6 +45,8 @@ class OptionWords(TypedDict, total=False):
     storage_options: Mapping[str, Any] | None
     redis_url: str | None
     allow_private: bool
+    allow_local: bool
+    fit: bool
     policy: RetryPolicy
     breaker: BreakerLimits
     grace: float
@@ -73,6 +75,8 @@ class Options:
     storage_options: for fsspec: where images, inputs, outputs and checkpoint need them.
     redis_url: share quota and caps with other hosts.
     allow_private: read images also from addresses that are not public, and by schemes that name a host (ftp, smb).
+    allow_local: send files of this machine (paths, file:// and the like) to a vendor; `local` reads them anyhow.
+    fit: make a JPEG within the vendor's limits, here, of images in other formats and of too large ones.
     policy: `RetryPolicy`, how long and how often one image is tried.
     breaker: `BreakerLimits`, when a run that only fails stops by itself.
     grace: seconds that calls in flight get after an interrupt.
@@ -97,6 +101,8 @@ class Options:
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
     allow_private: bool = False
+    allow_local: bool = False
+    fit: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerLimits = field(default_factory=BreakerLimits)
     grace: float = 10.0
@@ -129,7 +135,8 @@ class Options:
         _within("price", self.price, 0, 1_000_000)
         _within("grace", self.grace, 0, 3600)
         _a("retry_failed", self.retry_failed, bool, "True or False")
-        _a("allow_private", self.allow_private, bool, "True or False")
+        for name in ("allow_private", "allow_local", "fit"):
+            _a(name, getattr(self, name), bool, "True or False")
         _a("progress", self.progress, bool | None, "True, False or None")
         _a("storage_options", self.storage_options, Mapping | None, "a dictionary for fsspec")
         _a("redis_url", self.redis_url, str | None, "a URL such as redis://host:6379/0")

@@ -23,12 +23,12 @@ from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interru
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
 from imgtag_pipeline.plan import Basis, Plan, make_plan
-from imgtag_pipeline.providers.contract import Prechecking, Provider
+from imgtag_pipeline.providers.contract import Provider
 from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport
 from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.shaping import Shaper
 from imgtag_pipeline.source.tables import url_column
-from imgtag_pipeline.stages import Order, Stages
+from imgtag_pipeline.stages import Order, Stages, checker
 from imgtag_pipeline.table import Source
 from imgtag_pipeline.urls import redact
 
@@ -120,7 +120,7 @@ class Pipeline:
         """What the run would take, by the rows, the store and the provider's limits. No call is made."""
         options, provider = self.options, self.provider
         qps = options.qps or provider.quota.qps
-        precheck = provider.precheck if isinstance(provider, Prechecking) else lambda url: None
+        precheck = checker(options, provider)
         price_text = provider.facts.price if options.price is None else f"{options.price:g} yuan a call"
         before = await asyncio.to_thread(money.billed_before, options, provider, self.clock)
         basis = Basis(provider.address, self.price, price_text, qps, provider.batch_size, before, self.clock.now())

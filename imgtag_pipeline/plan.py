@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,44 @@ from imgtag_pipeline.batcher import Seen, cut, slices
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.report import counted, rows_in_words
+from imgtag_pipeline.urls import redact
 
 PLAN_ROWS = 8192
 _MOST_MONTHS: Final = 1200
+_LONGEST_EXAMPLE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """One reason why images cannot succeed: its code, how many, and of the first one the reference and the sentence."""
+
+    code: str
+    images: int
+    example: str
+    error: str
+
+
+class Reasons:
+    """Counts the images that cannot succeed, by the code of their error."""
+
+    def __init__(self) -> None:
+        self._images: Counter[str] = Counter()
+        self._first: dict[str, tuple[str, str]] = {}
+
+    def add(self, reference: str, error: PermanentError) -> None:
+        """One more image."""
+        self._images[error.code] += 1
+        if error.code not in self._first:
+            self._first[error.code] = (_shown(reference), str(error))
+
+    def listed(self) -> tuple[Impossible, ...]:
+        """The most frequent first."""
+        return tuple(Impossible(code, images, *self._first[code]) for code, images in self._images.most_common())
+
+
+def _shown(reference: str) -> str:
+    text = redact(reference[:4096]) if reference[:5].lower() != "data:" else reference.partition(",")[0] + ",..."
+    return text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +60,11 @@ class Plan:
     """What would it take.
 
     `rows` are the caller's, `images` the distinct ones, `known` those that the checkpoint answers, `impossible` those
-    that cannot succeed and cost no call, `unfinished` those of which the vendor has a job (paid again only where it has
-    forgotten it), `payable` the rest. `calls` are the paid calls for these; `yuan` what they
-    come to (`tiers` says how many at which price), None where the price is unknown: after `billed_before` calls in
-    this calendar month, and anew in each further one of the `months` that they last. `seconds` is how long they take
-    at `qps`, None where nothing limits them, and `finish` when that is.
+    that cannot succeed and cost no call (`reasons` says why, and what to do), `unfinished` those of which the vendor
+    has a job (paid again only where it has forgotten it), `payable` the rest. `calls` are the paid calls for these;
+    `yuan` what they come to (`tiers` says how many at which price), None where the price is unknown: after
+    `billed_before` calls in this calendar month, and anew in each further one of the `months` that they last.
+    `seconds` is how long they take at `qps`, None where nothing limits them, and `finish` when that is.
     """
 
     provider: str
@@ -48,6 +84,7 @@ class Plan:
     tiers: tuple[tuple[int, float], ...] = ()
     months: int = 1
     unfinished: int = 0
+    reasons: tuple[Impossible, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -63,6 +100,7 @@ class Plan:
             ("known", f"{self.known:,} (no call)"),
             *([("unfinished", f"{self.unfinished:,} (jobs at the vendor, paid already)")] if self.unfinished else []),
             ("impossible", f"{self.impossible:,} (no call, a failed row each)"),
+            *(("", line) for reason in self.reasons for line in _in_words(reason)),
             ("to ask", f"{counted(self.payable, 'image')}, {counted(self.calls, 'call')}"),
             *zip(("cost", *[""] * 9), self._money(), strict=False),
             ("time", f"{time} at {pace}" + (f", done {_moment(self.finish)}" if self.finish else "")),
@@ -77,6 +115,11 @@ class Plan:
             yield f"{counted(self.billed_before, 'call')} before in this month"
         if self.months > 1 and len(self.tiers) > 1:
             yield f"over {self.months} calendar months; tiers begin anew in each"
+
+
+def _in_words(reason: Impossible) -> Iterator[str]:
+    yield f"{reason.images:,} {reason.code}, for example {reason.example}"
+    yield f"  {reason.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +151,7 @@ def make_plan(
     """
     seen = Seen()
     counts = dict.fromkeys(("rows", "images", "known", "unfinished", "impossible", "payable", "skipped"), 0)
-    batches = _Batches(basis.batch_size)
+    batches, reasons = _Batches(basis.batch_size), Reasons()
     for batch in slices(rows, PLAN_ROWS):
         window = cut(batch, *references(batch), key_of)
         counts["rows"] += batch.num_rows
@@ -122,10 +165,13 @@ def make_plan(
             if status is not None or image.key in bought:
                 counts["unfinished" if status is None else "known"] += 1
                 continue
-            is_payable = precheck(image.url) is None
+            problem = precheck(image.url)
+            if problem is not None:
+                reasons.add(image.url, problem)
+            is_payable = problem is None
             counts["payable" if is_payable else "impossible"] += 1
             batches.add(is_payable)
-    return _plan(counts, batches.calls, basis)
+    return _plan(counts, batches.calls, basis, reasons.listed())
 
 
 @dataclass(slots=True)
@@ -146,7 +192,7 @@ class _Batches:
         self._is_counted = self._is_counted or is_payable
 
 
-def _plan(counts: dict[str, int], calls: int, basis: Basis) -> Plan:
+def _plan(counts: dict[str, int], calls: int, basis: Basis, reasons: tuple[Impossible, ...]) -> Plan:
     seconds = None if basis.qps is None else calls / basis.qps
     months = _months(calls, basis)
     price, cost = basis.price, None
@@ -167,7 +213,14 @@ def _plan(counts: dict[str, int], calls: int, basis: Basis) -> Plan:
         billed_before=basis.billed_before,
         tiers=tuple((count, each / pricing.MICRO) for each, count in tiers.items()),
         months=len(months),
-        **counts,
+        reasons=reasons,
+        rows=counts["rows"],
+        images=counts["images"],
+        known=counts["known"],
+        unfinished=counts["unfinished"],
+        impossible=counts["impossible"],
+        payable=counts["payable"],
+        skipped=counts["skipped"],
     )
 
 

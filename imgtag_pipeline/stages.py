@@ -19,15 +19,17 @@ from imgtag_pipeline import money
 from imgtag_pipeline.breaker import Breaker
 from imgtag_pipeline.checkpoint import TagStore, open_store
 from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.exchange import Talker
-from imgtag_pipeline.images import ImageReader
+from imgtag_pipeline.images import ImageReader, check_before
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
-from imgtag_pipeline.providers.contract import Preparing, Provider
+from imgtag_pipeline.providers.contract import Prechecking, Preparing, Provider, ReadingImages, may_read_files
 from imgtag_pipeline.report import Progress, Tally
 from imgtag_pipeline.retry import Caller
 from imgtag_pipeline.run import Run
+from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.transport import Transport
 
 log = logging.getLogger("imgtag_pipeline")
@@ -92,7 +94,10 @@ class Stages:
         threads = ThreadPoolExecutor(COMPUTE_THREADS, "imgtag-compute")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         reader = ImageReader(
-            transport.download, storage_options=options.storage_options, allow_private=options.allow_private
+            transport.download,
+            storage_options=options.storage_options,
+            allow_private=options.allow_private,
+            allow_local=may_read_files(provider, options.allow_local),
         )
         tally = Tally()
         purse = await money.open_purse(options, provider, order.price, clock)
@@ -131,6 +136,7 @@ class Stages:
             keeps_rows=order.keeps_rows,
             total_rows=order.total_rows,
             observer=order.observer,
+            first_look=FirstLook(checker(options, provider), order.total_rows),
         )
         log.info("event=run_start run=%s provider=%s concurrency=%d", order.run_id, provider.address, concurrency)
         return cls(order, store, limiter, run, tally, began, started)
@@ -163,6 +169,19 @@ class Stages:
     def recovered(self) -> dict[str, Any]:
         """What was found of earlier runs that did not end well."""
         return dict(self.store.recovered)
+
+
+def checker(options: Options, provider: Provider) -> Callable[[str], PermanentError | None]:
+    """A function that says why an image cannot succeed, found without a call; it may read the head of a local file."""
+
+    def check(url: str) -> PermanentError | None:
+        problem = provider.precheck(url) if isinstance(provider, Prechecking) else None
+        if problem is not None or not isinstance(provider, ReadingImages) or not provider.reads(url):
+            return problem
+        allow_local = may_read_files(provider, options.allow_local)
+        return check_before(provider, url, allow_private=options.allow_private, allow_local=allow_local)
+
+    return check
 
 
 def concurrency_of(options: Options, provider: Provider) -> int:

@@ -60,6 +60,9 @@ Endpoint = Annotated[
 ]
 Region = Annotated[str | None, typer.Option("--region", help="the vendor's region, e.g. cn-shanghai")]
 Extra = Annotated[list[str] | None, typer.Option("--option", help="provider option name=value, may be repeated")]
+AllowPrivate = Annotated[bool, typer.Option("--allow-private", help="read images from private addresses and hosts too")]
+AllowLocal = Annotated[bool, typer.Option("--allow-local", help="send files of this machine to a vendor")]
+Fit = Annotated[bool, typer.Option("--fit", help="make a JPEG within the vendor's limits of what is not")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else, on standard output")]
 Store = Annotated[str, typer.Argument(metavar="STORE", help="the tag store: a folder or fsspec URL")]
 RedisUrl = Annotated[
@@ -96,9 +99,9 @@ def label(
     region: Region = None,
     option: Extra = None,
     redis_url: RedisUrl = None,
-    allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="read images from private addresses and hosts too")
-    ] = False,
+    allow_private: AllowPrivate = False,
+    allow_local: AllowLocal = False,
+    fit: Fit = False,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first so many rows")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT if it exists")] = False,
     as_json: Json = False,
@@ -125,6 +128,8 @@ def label(
         "keep": tuple(keep or ()),
         "redis_url": redis_url,
         "allow_private": allow_private,
+        "allow_local": allow_local,
+        "fit": fit,
         "progress": False if quiet else None,
     }
     report = api.enrich(
@@ -167,6 +172,9 @@ def plan(
     endpoint: Endpoint = None,
     region: Region = None,
     option: Extra = None,
+    allow_private: AllowPrivate = False,
+    allow_local: AllowLocal = False,
+    fit: Fit = False,
     as_json: Json = False,
 ) -> None:
     """Say what labelling IN would take: images, calls, yuan, finish time. No call is made."""
@@ -177,6 +185,9 @@ def plan(
         "price": price,
         "key": key,
         "retry_failed": retry_failed,
+        "allow_private": allow_private,
+        "allow_local": allow_local,
+        "fit": fit,
     }
     made = api.plan(source, col=col, **cast(OptionWords, words))
     if as_json:

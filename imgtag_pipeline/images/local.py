@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from imgtag_pipeline.errors import UNLESS_ALLOWED, PermanentError, RefusedHereError
 from imgtag_pipeline.images.said import not_regular, shown, too_large
 
-_READ_FLAGS: Final = (
+READ_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
 
@@ -62,7 +62,7 @@ def read_path(path: str, max_bytes: int) -> bytes:
     size = regular_size(path)
     if size > max_bytes:
         raise too_large(path, max_bytes)
-    with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as file:
+    with open(os.open(path, READ_FLAGS), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise not_regular(path)
         data = bytearray()

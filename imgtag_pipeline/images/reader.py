@@ -12,16 +12,17 @@ import errno
 import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from imgtag_pipeline.errors import CallError, PermanentError, TransientError
+from imgtag_pipeline.images.access import SCHEME, refusal
 from imgtag_pipeline.images.local import path_of, read_data_url, read_path, refuse_other_hosts
 from imgtag_pipeline.images.said import shown
 from imgtag_pipeline.images.systems import read_system
 
+Read = TypeVar("Read")
 Download = Callable[..., Awaitable[bytes]]
 
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::[A-Za-z][A-Za-z0-9+.-]*)*://")
 _PASSING: Final = frozenset(
     (errno.EIO, errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ECONNRESET)
 )
@@ -35,7 +36,7 @@ class ImageReader:
     """Gives the bytes of one image for a reference; holds nothing that has to be closed.
 
     Unless `allow_private`, a reference that names a host of its own (other than by http, which `download` judges) is
-    refused before anything is opened.
+    refused before anything is opened; unless `allow_local`, so is one that leads to files of this machine.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class ImageReader:
         *,
         storage_options: Mapping[str, Any] | None = None,
         allow_private: bool = False,
+        allow_local: bool = True,
         threads: int = 8,
     ) -> None:
         self._download = download
         self._is_guarded = not allow_private
+        self._allow_local = allow_local
         self._storage_options = storage_options or {}
         self._threads = threads
         self._free = asyncio.Semaphore(threads)
@@ -69,9 +72,13 @@ class ImageReader:
 
     async def _fetch(self, url: str, max_bytes: int, timeout: float) -> _Outcome:
         try:
-            found = _SCHEME.match(url)
+            found = SCHEME.match(url)
             if found is not None and found[1].lower() in ("http", "https"):
                 return await self._download(url, max_bytes=max_bytes, timeout=timeout)
+            if not self._allow_local:
+                refused = refusal(url, allow_private=not self._is_guarded, allow_local=False)
+                if refused is not None:
+                    return refused
             return await self._in_thread(self._work(url, found, max_bytes), url, timeout)
         except asyncio.CancelledError:
             return asyncio.CancelledError()
@@ -102,7 +109,7 @@ class ImageReader:
             done: asyncio.Future[bytes | CallError] = loop.create_future()
 
             def run() -> None:
-                outcome = _attempt(work, url)
+                outcome = attempt(work, url)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     loop.call_soon_threadsafe(self._settle, done, outcome)
 
@@ -134,7 +141,7 @@ def _bare(error: CallError) -> CallError:
     return error.with_traceback(None)
 
 
-def _attempt(work: Callable[[], bytes], url: str) -> bytes | CallError:
+def attempt(work: Callable[[], Read], url: str) -> Read | CallError:
     """The bytes or our own error; every library's exception ends here, as it may show credentials."""
     try:
         return work()

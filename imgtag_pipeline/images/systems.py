@@ -20,25 +20,49 @@ _BUCKETS: Final = frozenset(("s3", "s3a", "gs", "gcs", "oss", "az", "abfs", "abf
 _HOSTLESS: Final = frozenset(("zip", "tar", "simplecache", "filecache", "blockcache", "memory"))
 _HERE: Final = frozenset(("file", "local"))
 _WEB: Final = frozenset(("http", "https"))
+# What lies behind these is not a file of this machine; of all others that is not sure (`git`, `reference`, `dvc`, ...).
+_NETWORK: Final = frozenset(
+    ("ftp", "sftp", "ssh", "smb", "webhdfs", "hdfs", "arrow_hdfs", "adl", "github", "gist", "jlab", "jupyter", "dbfs")
+)
+_ELSEWHERE: Final = _BUCKETS | _HOSTLESS | _NETWORK | _WEB
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def read_system(url: str, options: Mapping[str, Any], max_bytes: int, *, is_guarded: bool) -> bytes:
-    """The bytes of an image, read no further than one byte past the cap."""
-    links = url.split("::")
-    for link in links:
+def check_links(url: str, *, is_guarded: bool) -> None:
+    """Raise for a chain that is never read, and under the guard for one that names a host of its own."""
+    for link in url.split("::"):
         scheme, rest = _scheme(link)
         if scheme is None or scheme in _HERE:
-            path = _local_path(link, rest, is_guarded=is_guarded)
-            if len(links) == 1:
-                return read_path(path, max_bytes)
-            regular_size(path)  # an archive that is a pipe would hold its reader for ever
+            if is_guarded:
+                refuse_other_hosts(rest)
         elif scheme.lower() in _WEB:
             raise PermanentError(
                 f"{shown(url)} chains an http address; give the http or https URL by itself", code="UnsupportedScheme"
             )
         elif is_guarded:
             _refuse_host(url, scheme, rest)
+
+
+def reaches_files_here(url: str) -> bool:
+    """Whether a link of the chain is a path, or a file system that may lead to files of this machine."""
+    schemes = [_scheme(link)[0] for link in url.split("::")]
+    return any(
+        scheme is None or (scheme.lower() not in _ELSEWHERE and (scheme in _HERE or _is_known(scheme)))
+        for scheme in schemes
+    )
+
+
+def read_system(url: str, options: Mapping[str, Any], max_bytes: int, *, is_guarded: bool) -> bytes:
+    """The bytes of an image, read no further than one byte past the cap."""
+    check_links(url, is_guarded=is_guarded)
+    links = url.split("::")
+    for link in links:
+        scheme, _ = _scheme(link)
+        if scheme is None or scheme in _HERE:
+            path = _local_path(link)
+            if len(links) == 1:
+                return read_path(path, max_bytes)
+            regular_size(path)  # an archive that is a pipe would hold its reader for ever
     system, path = _open(url, options)
     return _read(url, system, path, max_bytes)
 
@@ -62,11 +86,9 @@ def _read(url: str, system: Any, path: str, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-def _local_path(link: str, rest: str, *, is_guarded: bool) -> str:
+def _local_path(link: str) -> str:
     from fsspec.implementations.local import LocalFileSystem
 
-    if is_guarded:
-        refuse_other_hosts(rest)
     path: str = LocalFileSystem._strip_protocol(link)
     return path
 

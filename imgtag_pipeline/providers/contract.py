@@ -97,3 +97,21 @@ class Preparing(Protocol):
     def refresh(self) -> bool:
         """Fetch the keys anew after a `CredentialsExpiredError`; True when there are other keys now. May block."""
         ...
+
+
+@runtime_checkable
+class ReadingImages(Protocol):
+    """A provider that has images read here, all of them or some, and sends or computes on their bytes."""
+
+    def reads(self, url: str) -> bool:
+        """Whether this image is read here; then `precheck` says nothing about it."""
+        ...
+
+    def check_head(self, head: bytes, size: int) -> PermanentError | None:
+        """Why an image of `size` bytes that begins like this will not succeed, or None."""
+        ...
+
+
+def may_read_files(provider: Provider, allow_local: bool) -> bool:
+    """Whether files of this machine may be read: by the caller's word, or because the provider was built for bytes."""
+    return allow_local or getattr(provider, "image_mode", "bytes") == "bytes"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.errors import ConfigError, PermanentError
 from imgtag_pipeline.model import (
     Answer,
     Call,
@@ -30,6 +30,7 @@ from imgtag_pipeline.model import (
     read,
 )
 from imgtag_pipeline.tagger import FORMATS, MAX_PIXELS, VERSION, describe
+from imgtag_pipeline.tagger.decode import format_problem
 from imgtag_pipeline.urls import unsigned_url
 
 FACTS: Final = Facts(
@@ -109,6 +110,16 @@ class Local:
         if url[:5].lower() == "data:":
             return "data:sha256," + hashlib.sha256(url.encode()).hexdigest()
         return unsigned_url(url) if "://" in url else url
+
+    def reads(self, url: str) -> bool:
+        """Every picture is read here."""
+        return True
+
+    def check_head(self, head: bytes, size: int) -> PermanentError | None:
+        """Why a picture of that size that begins like this is refused."""
+        if size > self.max_bytes:
+            return PermanentError(f"the picture has {size:,} bytes; allowed: {self.max_bytes:,}", code="ImageTooLarge")
+        return format_problem(head)
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
         """Read the picture, tag it in a worker thread."""

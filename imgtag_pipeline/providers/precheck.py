@@ -13,38 +13,22 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.tagger.sniff import looks_like, other_format
 
-_OTHERS: Final = (
-    "svg",
-    "heic",
-    "heif",
-    "avif",
-    "ico",
-    "psd",
-    "jxl",
-    "jp2",
-    "pdf",
-    "mp4",
-    "mov",
-    "avi",
-    "mkv",
-    "zip",
-    "html",
-)
-# extension -> format; also of files that are surely no images, so that they are told apart.
+# extension -> format, by the names that `tagger.sniff` gives to the same bytes.
 EXTENSIONS: Final = {
-    "jpg": "JPEG",
-    "jpeg": "JPEG",
-    "jpe": "JPEG",
-    "jfif": "JPEG",
-    "png": "PNG",
-    "bmp": "BMP",
-    "gif": "GIF",
-    "webp": "WEBP",
-    "tif": "TIFF",
-    "tiff": "TIFF",
-    **{name: name.upper() for name in _OTHERS},
+    **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "JPEG"),
+    **dict.fromkeys(("tif", "tiff"), "TIFF"),
+    **dict.fromkeys(("heic", "heif", "hif", "heics", "heifs"), "HEIC"),
+    **dict.fromkeys(("avif", "avifs"), "AVIF"),
+    **dict.fromkeys(("ico", "cur"), "ICO"),
+    **dict.fromkeys(("svg", "svgz"), "SVG"),
+    **dict.fromkeys(("jp2", "j2k", "jpf", "jpx", "j2c", "jpc"), "JP2"),
+    **{name: name.upper() for name in ("png", "bmp", "gif", "webp", "psd", "jxl", "eps")},
 }
+# Surely no images, whatever is in them.
+NO_IMAGES: Final = frozenset(("pdf", "mp4", "mov", "avi", "mkv", "zip", "html", "htm"))
+_READ_HERE: Final = 'with image_mode="auto" or "bytes" the image is read here'
 _WEB: Final = ("http", "https")
 
 
@@ -74,25 +58,27 @@ class Header:
 
 
 def check_reference(url: str, limits: Limits, *, is_reached_from_here: bool = False) -> PermanentError | None:
+    """Why a vendor cannot fetch this reference or will not take it, or None."""
+    return check_fetched(url, is_reached_from_here=is_reached_from_here) or check_extension(url, limits)
+
+
+def check_fetched(url: str, *, is_reached_from_here: bool = False) -> PermanentError | None:
     """Why a vendor cannot fetch this reference, or None. `is_reached_from_here` says that it is on this machine too."""
     try:
         parts = urlsplit(url.strip())
         host = parts.hostname or ""
     except ValueError:
-        return PermanentError("the URL cannot be read", code="InvalidUrl")
+        return PermanentError("the URL cannot be read; give it as http(s)://host/path", code="InvalidUrl")
     if parts.scheme.lower() not in _WEB or not host:
         kind = f"{parts.scheme}: references" if parts.scheme and len(parts.scheme) > 1 else "local paths"
         return PermanentError(
-            f'the vendor cannot fetch {kind}, only http(s) URLs; with image_mode="bytes" the image is read here',
-            code="UnsupportedScheme",
+            f"the vendor cannot fetch {kind}, only http(s) URLs; {_READ_HERE}", code="UnsupportedScheme"
         )
     if not is_reached_from_here and is_private(host):
         return PermanentError(
-            'the vendor cannot reach this host, its address is not public; with image_mode="bytes" the image is read '
-            "here",
-            code="HostNotPublic",
+            f"the vendor cannot reach this host, its address is not public; {_READ_HERE}", code="HostNotPublic"
         )
-    return check_extension(url, limits)
+    return None
 
 
 def check_extension(url: str, limits: Limits) -> PermanentError | None:
@@ -105,7 +91,12 @@ def check_extension(url: str, limits: Limits) -> PermanentError | None:
 def extension_of(path: str, limits: Limits) -> PermanentError | None:
     """The same for a plain path or the key of an object."""
     name, dot, extension = unquote(path.rsplit("/", 1)[-1]).rpartition(".")
-    kind = EXTENSIONS.get(extension.strip().lower()) if dot and name else None
+    extension = extension.strip().lower() if dot and name else ""
+    if extension in NO_IMAGES and limits.formats:
+        return PermanentError(
+            f"a .{extension} file is no image; allowed: {', '.join(limits.formats)}", code="NotAnImage"
+        )
+    kind = EXTENSIONS.get(extension)
     if kind is None or not limits.formats or kind in limits.formats:
         return None
     return _wrong_format(kind, limits)
@@ -124,22 +115,24 @@ def is_private(host: str) -> bool:
         return False
 
 
-def check_bytes(data: bytes, limits: Limits) -> PermanentError | None:
-    """Why the vendor would refuse these bytes, or None. Names the limit."""
-    if not data:
+def check_bytes(data: bytes, limits: Limits, size: int | None = None) -> PermanentError | None:
+    """Why the vendor would refuse these bytes, or None. Names the limit. `data` may be the first of `size` bytes."""
+    size = len(data) if size is None else size
+    if not size:
         return PermanentError("the image is empty (0 bytes)", code="EmptyFile")
-    if limits.max_bytes is not None and len(data) > limits.max_bytes:
-        return PermanentError(f"the image has {len(data):,} bytes; allowed: {limits.max_bytes:,}", code="ImageTooLarge")
-    if not limits.formats:
-        return None
+    if limits.max_bytes is not None and size > limits.max_bytes:
+        return PermanentError(f"the image has {size:,} bytes; allowed: {limits.max_bytes:,}", code="ImageTooLarge")
     header = sniff(data)
-    if header is None:
+    if limits.formats and header is None:
+        kind = other_format(data)
+        if kind is not None:
+            return _wrong_format(kind, limits)
         return PermanentError(
-            f"the bytes are no image of a known format; allowed: {', '.join(limits.formats)}", code="NotAnImage"
+            f"the bytes are {looks_like(data)}, not an image; allowed: {', '.join(limits.formats)}", code="NotAnImage"
         )
-    if header.format not in limits.formats:
+    if header is not None and limits.formats and header.format not in limits.formats:
         return _wrong_format(header.format, limits)
-    return _check_size(header, limits)
+    return None if header is None or not limits.formats else _check_size(header, limits)
 
 
 def _wrong_format(kind: str, limits: Limits) -> PermanentError:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from imgtag_pipeline.errors import ConfigError, PermanentError, ThrottledError
-from imgtag_pipeline.model import Answer, Image, Moment, Price, Quota, Reply, Request, Step, Tag, read
-from imgtag_pipeline.providers import options, precheck
+from imgtag_pipeline.errors import ConfigError, ThrottledError
+from imgtag_pipeline.model import Answer, Moment, Price, Quota, Reply, Request, Tag
+from imgtag_pipeline.providers import image_modes, options, precheck
 from imgtag_pipeline.providers.account import account_of
 from imgtag_pipeline.providers.codes import error_of, malformed, said
 from imgtag_pipeline.providers.credentials import Credentials, Keys
 from imgtag_pipeline.providers.decode import Malformed, decode, whole
+from imgtag_pipeline.providers.image_modes import ImageMode, Manner
 from imgtag_pipeline.providers.precheck import Limits
 from imgtag_pipeline.providers.tencent_codes import verdict
 from imgtag_pipeline.signing import tencent
-from imgtag_pipeline.urls import ascii_url
 
 QPS: Final = 10.0  # no figure is published; the successor has 20 [inferred]
 TOKEN_SECONDS: Final = 300
 MILLION: Final = 1_000_000
-MAX_BYTES: Final = 64 << 20  # where no limit is stated
 # The whole month is charged at the price of the tier that it reaches.
 PRICE: Final = Price(
     tiers=((3 * MILLION, 1100), (15 * MILLION, 900), (None, 700)), scheme="whole-month", free_calls=10_000
@@ -42,9 +41,9 @@ class Body(msgspec.Struct):
     data: Any = None
 
 
-def check_options(image_mode: str, endpoint: str, path: str, qps: float | None) -> str:
+def check_options(image_mode: str, fit: bool, endpoint: str, path: str, qps: float | None) -> str:
     """The endpoint in its full form; raises `ConfigError` for what cannot be."""
-    options.one_of("image_mode", image_mode, ("url", "bytes"))
+    image_modes.check_options(image_mode, fit)
     if qps is not None:
         options.between("qps", qps, 0.001, 10_000)
     if not path.startswith("/") or "?" in path:
@@ -70,20 +69,10 @@ def concurrency(qps: float | None) -> int:
     return min(256, max(8, round(2 * (qps or QPS))))
 
 
-def check_reference(url: str, image_mode: str, endpoint: str, limits: Limits) -> PermanentError | None:
-    """Why the image cannot succeed, found from its reference alone; in bytes mode that says nothing."""
-    if image_mode == "bytes":
-        return None
+def manner(url: str, image_mode: ImageMode, fit: bool, endpoint: str, limits: Limits) -> Manner:
+    """How the image is handed over; the vendor fetches any public URL."""
     is_near = precheck.is_private(urlsplit(endpoint).hostname or "")
-    return precheck.check_reference(url, limits, is_reached_from_here=is_near)
-
-
-def source(image: Image, image_mode: str, limits: Limits) -> Generator[Step, Any, str | bytes | PermanentError]:
-    """What to send: the URL, or the bytes when these are within the limits."""
-    if image_mode == "url":
-        return ascii_url(image.url.strip())
-    data = yield from read(image, max_bytes=limits.max_bytes or MAX_BYTES)
-    return precheck.check_bytes(data, limits) or data
+    return Manner(image_mode, fit, limits, precheck.check_fetched(url, is_reached_from_here=is_near))
 
 
 def sign(request: Request, moment: Moment, credentials: Credentials, bucket: str) -> Request:

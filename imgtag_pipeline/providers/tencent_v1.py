@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -30,9 +30,11 @@ from imgtag_pipeline.model import (
     Tag,
     ask,
 )
-from imgtag_pipeline.providers import options, precheck, tencent_calls
+from imgtag_pipeline.providers import options, tencent_calls
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
 from imgtag_pipeline.providers.decode import Columns, best_first, rows, tag
+from imgtag_pipeline.providers.image_modes import ImageMode, Manner
+from imgtag_pipeline.providers.precheck import Limits
 from imgtag_pipeline.providers.tencent_calls import Body
 from imgtag_pipeline.urls import unsigned_url
 
@@ -41,7 +43,7 @@ ENDPOINT: Final = "http://service.image.myqcloud.com"
 PATH: Final = "/v1/detection/imagetag_detect"
 JSON: Final = ("content-type", "application/json")
 MAX_BYTES: Final = 3 << 20
-LIMITS: Final = precheck.Limits(("JPEG", "PNG", "BMP"), MAX_BYTES, words="over 50x50 advised")
+LIMITS: Final = Limits(("JPEG", "PNG", "BMP"), MAX_BYTES, words="over 50x50 advised")
 COLUMNS: Final = Columns(("tag_name",), "label", ("tag_confidence",), 100.0, spoken="zh")
 FACTS: Final = Facts(
     title="General tags, version 1",
@@ -61,12 +63,14 @@ FACTS: Final = Facts(
 class TencentV1:
     """`imagetag_detect`.
 
-    image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and sends base64. endpoint, path: later
+    image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and sends base64, "auto" does what the
+    image needs. fit: make a JPEG within the limits of what is not. endpoint, path: later
     editions of the manual have https://recognition.image.myqcloud.com. bucket: a historical field of the token.
     max_bytes: larger images are not sent in bytes mode; the manual states no size.
     """
 
-    image_mode: Literal["url", "bytes"] = "url"
+    image_mode: ImageMode = "auto"
+    fit: bool = False
     endpoint: str = ENDPOINT
     path: str = PATH
     bucket: str = ""
@@ -75,7 +79,7 @@ class TencentV1:
     credentials: Credentials = field(default_factory=lambda: Environment("tencent"), repr=False)
 
     def __post_init__(self) -> None:
-        full = tencent_calls.check_options(self.image_mode, self.endpoint, self.path, self.qps)
+        full = tencent_calls.check_options(self.image_mode, self.fit, self.endpoint, self.path, self.qps)
         object.__setattr__(self, "endpoint", full)
         options.between("max_bytes", self.max_bytes, 1, 64 << 20, is_whole=True)
 
@@ -132,26 +136,38 @@ class TencentV1:
 
     def precheck(self, url: str) -> PermanentError | None:
         """Why the image cannot succeed, found from its reference alone."""
-        return tencent_calls.check_reference(url, self.image_mode, self.endpoint, LIMITS)
+        return self._manner(url).precheck(url)
+
+    def reads(self, url: str) -> bool:
+        """Whether this image is read here."""
+        return self._manner(url).reads
+
+    def check_head(self, head: bytes, size: int) -> PermanentError | None:
+        """Why an image of that size that begins like this will not succeed."""
+        return self._manner("").check_head(head, size)
+
+    def _manner(self, url: str) -> Manner:
+        return tencent_calls.manner(url, self.image_mode, self.fit, self.endpoint, self._limits)
+
+    @property
+    def _limits(self) -> Limits:
+        return replace(LIMITS, max_bytes=self.max_bytes)
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
         """One call for one image."""
         return [(yield from self._single(images[0]))]
 
     def _single(self, image: Image) -> Generator[Step, Any, Result]:
-        problem = self.precheck(image.url)
-        if problem is not None:
-            return problem
-        source = yield from tencent_calls.source(image, self.image_mode, replace(LIMITS, max_bytes=self.max_bytes))
-        if isinstance(source, PermanentError):
-            return source
+        handed = yield from self._manner(image.url).hand(image)
+        if isinstance(handed, PermanentError):
+            return handed
         body = {"appid": tencent_calls.keys_of(self.credentials).app_id}
         if self.bucket:
             body["bucket"] = self.bucket
-        body |= {"url": source} if isinstance(source, str) else {"image": b64encode(source).decode()}
+        body |= {"image": b64encode(handed.data).decode()} if handed.url is None else {"url": handed.url}
         request = Request("POST", f"{self.endpoint}{self.path}", (), (JSON,), msgspec.json.encode(body))
         reply = yield from ask(Call(ADDRESS, request, self.quota))
-        return reply.once(tencent_calls.answer_of, read_tags)
+        return handed.told(reply.once(tencent_calls.answer_of, read_tags))
 
     def sign(self, request: Request, moment: Moment) -> Request:
         """The request with its token."""

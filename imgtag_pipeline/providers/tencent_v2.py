@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -32,6 +32,7 @@ from imgtag_pipeline.providers import tencent_calls
 from imgtag_pipeline.providers.bodies import multipart
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
 from imgtag_pipeline.providers.decode import Columns, best_first, row, rows, tag
+from imgtag_pipeline.providers.image_modes import ImageMode, Manner
 from imgtag_pipeline.providers.precheck import Limits
 from imgtag_pipeline.providers.tencent_calls import Body
 from imgtag_pipeline.urls import unsigned_url
@@ -59,11 +60,13 @@ FACTS: Final = Facts(
 class TencentV2:
     """`picture_classify`.
 
-    image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and sends it as a form's file. bucket: a
-    historical field of the token. any_format: send images of any format; the manual names none.
+    image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and sends it as a form's file, "auto" does
+    what the image needs. fit: make a JPEG within the limits of what is not. bucket: a historical field of the token.
+    any_format: send images of any format; the manual names none.
     """
 
-    image_mode: Literal["url", "bytes"] = "url"
+    image_mode: ImageMode = "auto"
+    fit: bool = False
     endpoint: str = ENDPOINT
     path: str = PATH
     bucket: str = ""
@@ -72,7 +75,7 @@ class TencentV2:
     credentials: Credentials = field(default_factory=lambda: Environment("tencent"), repr=False)
 
     def __post_init__(self) -> None:
-        full = tencent_calls.check_options(self.image_mode, self.endpoint, self.path, self.qps)
+        full = tencent_calls.check_options(self.image_mode, self.fit, self.endpoint, self.path, self.qps)
         object.__setattr__(self, "endpoint", full)
 
     @staticmethod
@@ -128,7 +131,18 @@ class TencentV2:
 
     def precheck(self, url: str) -> PermanentError | None:
         """Why the image cannot succeed, found from its reference alone."""
-        return tencent_calls.check_reference(url, self.image_mode, self.endpoint, self._limits)
+        return self._manner(url).precheck(url)
+
+    def reads(self, url: str) -> bool:
+        """Whether this image is read here."""
+        return self._manner(url).reads
+
+    def check_head(self, head: bytes, size: int) -> PermanentError | None:
+        """Why an image of that size that begins like this will not succeed."""
+        return self._manner("").check_head(head, size)
+
+    def _manner(self, url: str) -> Manner:
+        return tencent_calls.manner(url, self.image_mode, self.fit, self.endpoint, self._limits)
 
     @property
     def _limits(self) -> Limits:
@@ -139,20 +153,17 @@ class TencentV2:
         return [(yield from self._single(images[0]))]
 
     def _single(self, image: Image) -> Generator[Step, Any, Result]:
-        problem = self.precheck(image.url)
-        if problem is not None:
-            return problem
-        source = yield from tencent_calls.source(image, self.image_mode, self._limits)
-        if isinstance(source, PermanentError):
-            return source
+        handed = yield from self._manner(image.url).hand(image)
+        if isinstance(handed, PermanentError):
+            return handed
         app_id = tencent_calls.keys_of(self.credentials).app_id
-        if isinstance(source, str):
-            body, kind = msgspec.json.encode({"app_id": app_id, "url": source}), "application/json"
+        if handed.url is not None:
+            body, kind = msgspec.json.encode({"app_id": app_id, "url": handed.url}), "application/json"
         else:
-            body, kind = multipart({"app_id": app_id}, "image", source)
+            body, kind = multipart({"app_id": app_id}, "image", handed.data)
         request = Request("POST", f"{self.endpoint}{self.path}", (), (("content-type", kind),), body)
         reply = yield from ask(Call(ADDRESS, request, self.quota))
-        return reply.once(tencent_calls.answer_of, read_tags)
+        return handed.told(reply.once(tencent_calls.answer_of, read_tags))
 
     def sign(self, request: Request, moment: Moment) -> Request:
         """The request with its token."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ from imgtag_pipeline.model import (
     ask,
 )
 from imgtag_pipeline.providers import (
+    image_modes,
     options,
     precheck,
     viapi_hosts,
@@ -40,10 +41,11 @@ from imgtag_pipeline.providers import (
 )
 from imgtag_pipeline.providers.account import account_of
 from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
+from imgtag_pipeline.providers.image_modes import Handed, ImageMode, Manner
 from imgtag_pipeline.providers.viapi_actions import ACTIONS, DOCS, Action
 from imgtag_pipeline.providers.viapi_reading import answer_of
 from imgtag_pipeline.signing.escaping import escape
-from imgtag_pipeline.urls import ascii_url, unsigned_url
+from imgtag_pipeline.urls import unsigned_url
 
 VERSION: Final = "2019-09-30"
 QPS: Final = 2.0
@@ -65,15 +67,17 @@ class Viapi:
 
     color_count: RecognizeImageColor's number of colours, 1 to 10. certificate_type: EvaluateCertificateQuality's
     "IDCard" or "BusinessLicense". image_mode: "url" lets the vendor fetch the image, "bytes" reads it here and uploads
-    it. image_hosts: "region" refuses without a call what lies in OSS of another region, "oss" also what is not in OSS,
-    as the first manuals demand; "any" leaves that to the vendor.
+    it, "auto" does what the image needs. fit: make a JPEG within the limits of what is not. image_hosts: "region" takes
+    what lies in OSS of another region for what the vendor does not fetch, "oss" also what is not in OSS, as the first
+    manuals demand; "any" leaves that to the vendor.
     """
 
     action: str
     color_count: int | None = None
     certificate_type: Literal["IDCard", "BusinessLicense"] | None = None
     batch_size: int = 0
-    image_mode: Literal["url", "bytes"] = "url"
+    image_mode: ImageMode = "auto"
+    fit: bool = False
     image_hosts: viapi_hosts.Hosts = "region"
     signature: Literal["rpc", "acs3"] = "rpc"
     region: str = "cn-shanghai"
@@ -87,7 +91,7 @@ class Viapi:
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
             raise ConfigError(f"action is {self.action!r}; allowed: {', '.join(ACTIONS)}")
-        options.one_of("image_mode", self.image_mode, ("url", "bytes"))
+        image_modes.check_options(self.image_mode, self.fit)
         options.one_of("image_hosts", self.image_hosts, viapi_hosts.HOSTS)
         options.one_of("signature", self.signature, ("rpc", "acs3"))
         options.region("region", self.region)
@@ -174,11 +178,6 @@ class Viapi:
         return min(256, max(32 if self._action.is_job else 8, math.ceil(4 * (self.qps or QPS))))
 
     @property
-    def limits(self) -> precheck.Limits:
-        """What the action accepts."""
-        return self._action.limits
-
-    @property
     def _action(self) -> Action:
         return ACTIONS[self.action]
 
@@ -205,11 +204,21 @@ class Viapi:
 
     def precheck(self, url: str) -> PermanentError | None:
         """Why the image cannot succeed, found from its reference alone."""
-        if self.image_mode == "bytes":
-            return None
+        return self._manner(url).precheck(url)
+
+    def reads(self, url: str) -> bool:
+        """Whether this image is read here and uploaded."""
+        return self._manner(url).reads
+
+    def check_head(self, head: bytes, size: int) -> PermanentError | None:
+        """Why an image of that size that begins like this will not succeed."""
+        return self._manner("").check_head(head, size)
+
+    def _manner(self, url: str) -> Manner:
         is_near = precheck.is_private(urlsplit(self._endpoint).hostname or "")
-        found = precheck.check_reference(url, self.limits, is_reached_from_here=is_near)
-        return found or viapi_hosts.check_host(url, self.region, self.image_hosts)
+        found = precheck.check_fetched(url, is_reached_from_here=is_near)
+        found = found or viapi_hosts.check_host(url, self.region, self.image_hosts)
+        return Manner(self.image_mode, self.fit, self._action.limits, found)
 
     # --- the conversation -------------------------------------------------------------------------------------
 
@@ -222,23 +231,25 @@ class Viapi:
         return [(yield from self._single(images[0]))]
 
     def _single(self, image: Image) -> Generator[Step, Any, Result]:
-        url = yield from self.locate(image)
-        if not isinstance(url, str):
-            return url
-        reply = yield from ask(self.action_call(self._parameters(url)))
-        return reply.once(answer_of, self.action)
+        located = yield from self.locate(image)
+        if not isinstance(located, Handed):
+            return located
+        reply = yield from ask(self.action_call(self._parameters(located.url or "")))
+        return located.told(reply.once(answer_of, self.action))
 
-    def locate(self, image: Image) -> Generator[Step, Any, str | PermanentError | TransientError]:
-        """The URL that the vendor fetches the image from; in bytes mode it is uploaded first."""
-        problem = self.precheck(image.url)
-        if problem is not None:
-            return problem
-        if self.image_mode == "url":
-            return ascii_url(image.url.strip())
+    def locate(self, image: Image) -> Generator[Step, Any, Handed | PermanentError | TransientError]:
+        """Where the vendor fetches the image from: its own URL, or that of the upload."""
         try:
-            return (yield from viapi_upload.upload(self, image))
+            handed = yield from self.hand(image)
+            if isinstance(handed, PermanentError) or handed.url is not None:
+                return handed
+            return replace(handed, url=(yield from viapi_upload.upload(self, handed.data)), data=b"")
         except (PermanentError, TransientError) as error:
             return error
+
+    def hand(self, image: Image) -> Generator[Step, Any, Handed | PermanentError]:
+        """The image as it is handed over, nothing uploaded yet."""
+        return (yield from self._manner(image.url).hand(image))
 
     def _parameters(self, url: str) -> dict[str, str]:
         own = {self._action.parameter: url}

@@ -21,7 +21,7 @@ def check_host(url: str, region: str, hosts: Hosts) -> PermanentError | None:
     if (is_oss and not is_here) or (hosts == "oss" and not (is_oss and is_here)):
         return PermanentError(
             f"the image is not in OSS of {region}, where the vendor fetches from; copy it there, or use "
-            'image_mode="bytes" or image_hosts="any"',
+            'image_mode="auto" or "bytes", or image_hosts="any"',
             code="WrongRegion" if is_oss else "ForeignHost",
         )
     return None

@@ -17,6 +17,7 @@ from imgtag_pipeline.errors import FatalError, PermanentError, TransientError
 from imgtag_pipeline.model import Answer, Call, Image, Job, Reply, Result, SaveJob, Step, Tag, ask
 from imgtag_pipeline.providers.codes import said
 from imgtag_pipeline.providers.decode import Malformed, is_blank, row, text
+from imgtag_pipeline.providers.image_modes import Handed
 from imgtag_pipeline.providers.viapi_codes import verdict
 from imgtag_pipeline.providers.viapi_reading import envelope_of, job_info, read_ad, read_job_result
 
@@ -51,8 +52,17 @@ class Submitting(Protocol):
         """Seconds that a job is waited for."""
         ...
 
-    def locate(self, image: Image) -> Generator[Step, Any, str | PermanentError | TransientError]:
-        """The URL that the vendor fetches the image from."""
+    @property
+    def fit(self) -> bool:
+        """Whether images are made to keep to the limits."""
+        ...
+
+    def locate(self, image: Image) -> Generator[Step, Any, Handed | PermanentError | TransientError]:
+        """Where the vendor fetches the image from."""
+        ...
+
+    def hand(self, image: Image) -> Generator[Step, Any, Handed | PermanentError]:
+        """The image as it is handed over, nothing uploaded yet."""
         ...
 
     def action_call(self, parameters: Mapping[str, str], wait: float) -> Call:
@@ -108,10 +118,15 @@ def converse(provider: Submitting, image: Image, known: Job | None) -> Generator
     job_id = known.job_id if known is not None else None
     started = known.submitted_at if known is not None else None
     failure: State | None = None
+    located: Handed | None = None
     for _ in range(MAX_SUBMITS):
         if job_id is None:
             is_busy = failure is not None and STATES.get(failure.status) == "wait and submit"
-            submitted = yield from _submit(provider, image, WAIT_BEFORE_RETRY if is_busy else 0.0)
+            found = yield from provider.locate(image)
+            if not isinstance(found, Handed):
+                return found
+            located = found
+            submitted = yield from _submit(provider, image, located, WAIT_BEFORE_RETRY if is_busy else 0.0)
             if not isinstance(submitted, str):
                 return submitted
             job_id, started = submitted, None
@@ -123,7 +138,8 @@ def converse(provider: Submitting, image: Image, known: Job | None) -> Generator
                 request_id=job_id,
             )
         if state.tags is not None:
-            return Answer(state.tags, job_id)
+            located = located or (yield from _handed_before(provider, image))
+            return located.told(Answer(state.tags, job_id))
         if not _is_submitted_again(state):
             return _failure(state, job_id)
         failure, failed_id, job_id = state, job_id, None
@@ -131,15 +147,26 @@ def converse(provider: Submitting, image: Image, known: Job | None) -> Generator
     return _failure(failure, failed_id)
 
 
-def _submit(provider: Submitting, image: Image, wait: float) -> Generator[Step, Any, str | Result]:
+def _submit(provider: Submitting, image: Image, located: Handed, wait: float) -> Generator[Step, Any, str | Answer]:
     """The id of a new job, remembered; or the answer itself, should it come at once."""
-    url = yield from provider.locate(image)
-    if not isinstance(url, str):
-        return url
-    submitted = (yield from ask(provider.action_call({"ImageURL": url}, wait))).once(submission_of)
+    call = provider.action_call({"ImageURL": located.url or ""}, wait)
+    submitted = (yield from ask(call)).once(submission_of)
     if isinstance(submitted, str):
         yield SaveJob(image, submitted)
-    return submitted
+        return submitted
+    return located.told(submitted)
+
+
+def _handed_before(provider: Submitting, image: Image) -> Generator[Step, Any, Handed]:
+    """How an earlier run handed the image over: fitting gives the same each time."""
+    if provider.fit:
+        try:
+            handed = yield from provider.hand(image)
+            if isinstance(handed, Handed):
+                return handed
+        except (PermanentError, TransientError):
+            pass
+    return Handed()
 
 
 def _wait(provider: Submitting, job_id: str, started: datetime | None) -> Generator[Step, Any, State | None]:

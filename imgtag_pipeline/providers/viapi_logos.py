@@ -8,14 +8,15 @@ from typing import Any, Protocol
 from imgtag_pipeline.errors import PermanentError, TransientError
 from imgtag_pipeline.model import Answer, Call, Exchange, Image, Reply, Result, Step, ask
 from imgtag_pipeline.providers.codes import said
+from imgtag_pipeline.providers.image_modes import Handed
 from imgtag_pipeline.providers.viapi_reading import envelope_of, logos_of
 
 
 class Asking(Protocol):
     """The part of the provider that a batch needs."""
 
-    def locate(self, image: Image) -> Generator[Step, Any, str | PermanentError | TransientError]:
-        """The URL that the vendor fetches the image from."""
+    def locate(self, image: Image) -> Generator[Step, Any, Handed | PermanentError | TransientError]:
+        """Where the vendor fetches the image from."""
         ...
 
     def action_call(self, parameters: Mapping[str, str]) -> Call:
@@ -25,10 +26,10 @@ class Asking(Protocol):
 
 def converse(provider: Asking, images: Sequence[Image]) -> Exchange:
     """One call for all images that can be fetched; each answer is found by its URL, else by its place."""
-    places: list[str | PermanentError | TransientError] = []
+    places: list[Handed | PermanentError | TransientError] = []
     for image in images:
         places.append((yield from provider.locate(image)))
-    urls = [place for place in places if isinstance(place, str)]
+    urls = [place.url or "" for place in places if isinstance(place, Handed)]
     answers: list[Result] = []
     if urls:
         reply = yield from _ask_for_all(provider, urls)
@@ -36,7 +37,11 @@ def converse(provider: Asking, images: Sequence[Image]) -> Exchange:
         found = assigned(reply.once(logos_of), urls)
         answers = [no_result(request_id) if tags is None else Answer(tags, request_id) for tags in found]
     rest = iter(answers)
-    return [next(rest) if isinstance(place, str) else place for place in places]
+    return [_told(place, next(rest)) if isinstance(place, Handed) else place for place in places]
+
+
+def _told(place: Handed, result: Result) -> Result:
+    return place.told(result) if isinstance(result, Answer) else result
 
 
 def _ask_for_all(provider: Asking, urls: Sequence[str]) -> Generator[Step, Any, Reply]:

@@ -11,12 +11,10 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from imgtag_pipeline.errors import PermanentError
-from imgtag_pipeline.model import Call, Image, Quota, Reply, Request, Step, ask, read
+from imgtag_pipeline.model import Call, Quota, Reply, Request, Step, ask
 from imgtag_pipeline.providers.bodies import multipart
 from imgtag_pipeline.providers.codes import by_status, error_of, said
 from imgtag_pipeline.providers.decode import Malformed, decode, text
-from imgtag_pipeline.providers.precheck import Limits, check_bytes
 
 ENDPOINT: Final = "https://openplatform.aliyuncs.com"
 VERSION: Final = "2019-12-19"
@@ -43,23 +41,13 @@ class Uploading(Protocol):
         """Where the action runs."""
         ...
 
-    @property
-    def limits(self) -> Limits:
-        """What the action accepts."""
-        ...
-
     def upload_base(self) -> str:
         """Where uploads are authorised."""
         ...
 
 
-def upload(provider: Uploading, image: Image) -> Generator[Step, Any, str | PermanentError]:
-    """Read the image, hold it against the limits, upload it; the URL for the action."""
-    limits = provider.limits
-    data = yield from read(image, max_bytes=limits.max_bytes or 20 << 20)
-    problem = check_bytes(data, limits)
-    if problem is not None:
-        return problem
+def upload(provider: Uploading, data: bytes) -> Generator[Step, Any, str]:
+    """Upload the bytes of an image; the URL for the action."""
     base = provider.upload_base()
     query = (
         ("Action", AUTHORIZE),

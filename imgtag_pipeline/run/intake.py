@@ -13,6 +13,7 @@ from imgtag_pipeline.batcher import Pending, Seen, Window, cut, slices
 from imgtag_pipeline.model import Image, Outcome
 from imgtag_pipeline.report import Tally
 from imgtag_pipeline.run.crew import Crew
+from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.run.flights import Flights
 from imgtag_pipeline.run.store import Store
 
@@ -43,8 +44,10 @@ class Intake:
     retry_failed: bool
     is_offline: bool
     keeps_rows: bool
+    first_look: FirstLook | None = None
     windows: asyncio.Queue[Window | None] = field(default_factory=asyncio.Queue)
     _seen: Seen = field(default_factory=Seen)
+    _looked: Seen = field(default_factory=Seen)
     _ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
 
     def release(self) -> None:
@@ -60,11 +63,14 @@ class Intake:
                 if self.is_stopping() and not self.keeps_rows:
                     break
                 window = await loop.run_in_executor(self.threads, self._cut, rows)
+                await self._look(window)
                 if self._asks(window) <= self.window_rows:
                     await self._admit(window)
                     continue
                 for piece in slices(iter([rows]), self.window_rows):
                     await self._admit(await loop.run_in_executor(self.threads, self._cut, piece))
+            if self.first_look is not None:
+                self.first_look.end()
             await self.crew.followed()
         except BaseException:
             self.crew.leave()
@@ -76,6 +82,18 @@ class Intake:
     def _cut(self, rows: pa.RecordBatch) -> Window:
         references, keys = self.references(rows)
         return cut(self.strip(rows), references, keys, self.key_of)
+
+    async def _look(self, window: Window) -> None:
+        if self.first_look is None or self.first_look.is_over or self.is_offline:
+            return
+        keys = [image.key for image in window.images]
+        statuses = self.store.lookup(keys, retry_failed=self.retry_failed)
+        new = [
+            (image, status is not None)
+            for image, status, is_first in zip(window.images, statuses, self._looked.first_time(keys), strict=True)
+            if is_first
+        ]
+        await self.first_look.look(window.rows.num_rows, [image for image, _ in new], [known for _, known in new])
 
     def _asks(self, window: Window) -> int:
         keys = [image.key for image in window.images]

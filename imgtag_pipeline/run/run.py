@@ -20,6 +20,7 @@ from imgtag_pipeline.report import Progress, Tally
 from imgtag_pipeline.run.answered import Answered, with_unanswered
 from imgtag_pipeline.run.asking import Asking
 from imgtag_pipeline.run.crew import Crew
+from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.run.flights import Flights
 from imgtag_pipeline.run.intake import Intake
 from imgtag_pipeline.run.store import Store
@@ -52,6 +53,7 @@ class Run:
     keeps_rows: bool = True
     total_rows: int | None = None
     observer: Callable[[Progress], None] | None = None
+    first_look: FirstLook | None = None
     stopped: BaseException | None = None
     passing: dict[str, Outcome] = field(default_factory=dict)
     _pending: Pending = field(default_factory=Pending)
@@ -122,6 +124,7 @@ class Run:
             retry_failed=self.retry_failed,
             is_offline=self.is_offline,
             keeps_rows=self.keeps_rows,
+            first_look=self.first_look,
         )
 
     def _asking(self) -> Asking:

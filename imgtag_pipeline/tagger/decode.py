@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.errors import PermanentError, RefusedHereError
 from imgtag_pipeline.tagger import sniff
 from imgtag_pipeline.tagger.oklab import Floats
 
@@ -27,6 +30,14 @@ _LARGE_PIXELS: Final = 16_000_000
 _large = threading.Lock()  # a pool of threads holds one large picture in memory, not eight
 _PLAYING: Final = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # in the others several frames mean pages
 _ORIENTATION: Final = 0x0112  # the EXIF and TIFF tag; 5 to 8 stand on their side
+
+
+WITH_HEIF: Final = "with the package pillow-heif: pip install 'imgtag_pipeline[heif]'"
+
+
+def can_read_heic() -> bool:
+    """Whether the package that reads HEIC is installed."""
+    return find_spec("pillow_heif") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,35 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     raise PermanentError(f"the {name} image is torn or damaged and cannot be decoded ({what[:200]})", code="TornImage")
 
 
+def open_whole(data: bytes, within: Callable[[tuple[int, int]], tuple[int, int]]) -> tuple[str, tuple[int, int], Any]:
+    """Format, size and first frame as a Pillow image, decoded no larger than `within(size)` needs; errors as above."""
+    name = _format_of(data)
+    try:
+        image = _opened(data, name, MAX_PIXELS)
+        size = image.size
+        image.draft(None, within(size))
+        with _large if image.width * image.height > _LARGE_PIXELS else nullcontext():
+            image.load()
+        if name == "TIFF":  # it is turned when it is loaded
+            size = image.size
+    except PermanentError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+    else:
+        return name, size, image
+    raise PermanentError(f"the {name} image is torn or damaged and cannot be decoded ({what[:200]})", code="TornImage")
+
+
+def format_problem(head: bytes) -> PermanentError | None:
+    """Why an image that begins like this cannot be read here, or None."""
+    try:
+        _format_of(head)
+    except PermanentError as error:
+        return error
+    return None
+
+
 def _format_of(data: bytes) -> str:
     if not data:
         raise PermanentError("the file is empty: 0 bytes", code="EmptyFile")
@@ -67,16 +107,17 @@ def _format_of(data: bytes) -> str:
     kind = sniff.unreadable_image(data)
     if kind is None:
         raise PermanentError(f"this is {sniff.looks_like(data)}, not an image", code="NotAnImage")
+    if sniff.other_format(data) == "HEIC":
+        if can_read_heic():
+            return "HEIC"
+        raise RefusedHereError(f"this is {kind}, which is read {WITH_HEIF}", code="UnsupportedFormat")
     message = f"this is {kind}; formats that are read: {', '.join(sniff.FORMATS)}"
     raise PermanentError(message, code="UnsupportedFormat")
 
 
 def _open(data: bytes, name: str, max_pixels: int) -> tuple[tuple[int, int], int, Any]:
     """Size as shown, frames, and the first frame at the detail size; the full picture is let go of here."""
-    if name == "WEBP":  # its plugin makes room for the canvas when it opens the file
-        _check_pixels(sniff.webp_size(data), max_pixels)
-    image = _plugin(name)(io.BytesIO(data), "")
-    _check_pixels(image.size, max_pixels)
+    image = _opened(data, name, max_pixels)
     frames = _frames(image, name)
     width, height = image.size
     if name == "TIFF":
@@ -91,6 +132,15 @@ def _open(data: bytes, name: str, max_pixels: int) -> tuple[tuple[int, int], int
     if name != "TIFF":
         turned = _is_turned(image)
     return (height, width) if turned else (width, height), frames, detail
+
+
+def _opened(data: bytes, name: str, max_pixels: int) -> Any:
+    """The image, nothing of it decoded yet."""
+    if name == "WEBP":  # its plugin makes room for the canvas when it opens the file
+        _check_pixels(sniff.webp_size(data), max_pixels)
+    image = _plugin(name)(io.BytesIO(data), "")
+    _check_pixels(image.size, max_pixels)
+    return image
 
 
 def _picture(size: tuple[int, int], frames: int, detail: Any) -> Picture:
@@ -114,6 +164,8 @@ def _plugin(name: str) -> Any:
 
     if name == "JPEG":
         return JpegImagePlugin.JpegImageFile
+    if name == "HEIC":
+        return import_module("pillow_heif.as_plugin").HeifImageFile
     Image.init()
     if name not in Image.OPEN:
         message = f"the installed Pillow cannot read {name}; install a newer one"
@@ -156,15 +208,22 @@ def _normalised(image: Any) -> Any:
     """A decoded image as RGB or RGBA with 8 bits a channel, at the detail size."""
     from PIL import Image
 
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_stretched(np.asarray(image)))
-    elif "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
+    image = as_eight_bits(image)
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
         image = image.convert("LA") if image.mode == "La" else image
         image = image.convert("RGBA")
     elif image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGB")
     image = image.resize(_reduced(image.size, DETAIL_AREA), Image.Resampling.HAMMING, reducing_gap=3.0)
     return image.convert("RGB") if image.mode == "L" else image
+
+
+def as_eight_bits(image: Any) -> Any:
+    """Deep or floating grey as 8 bits; any other image as it is."""
+    from PIL import Image
+
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    return Image.fromarray(_stretched(np.asarray(image))) if is_deep else image
 
 
 def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:

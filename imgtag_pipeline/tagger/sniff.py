@@ -25,13 +25,24 @@ _HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"m
 
 # Images, but none that Pillow alone can read.
 _UNREADABLE: Final[tuple[tuple[bytes, str], ...]] = (
-    (b"\x00\x00\x01\x00", "an icon file (ICO)"),
-    (b"8BPS", "a Photoshop document"),
-    (b"%!PS", "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "PostScript"),
-    (b"\xff\x0a", "a JPEG XL image"),
-    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+    (b"\x00\x00\x01\x00", "ICO"),
+    (b"\x00\x00\x02\x00", "ICO"),
+    (b"8BPS", "PSD"),
+    (b"%!PS", "EPS"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"),
+    (b"\xff\x0a", "JXL"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JXL"),
 )
+_IN_WORDS: Final = {
+    "ICO": "an icon file (ICO)",
+    "PSD": "a Photoshop document",
+    "EPS": "PostScript",
+    "JXL": "a JPEG XL image",
+    "HEIC": "a HEIC image",
+    "SVG": "an SVG drawing",
+}
+# Read here, but by no vendor: by their usual names.
+_HERE_ONLY: Final = {"AVIF": "AVIF", "JPEG2000": "JP2"}
 _OTHER: Final[tuple[tuple[bytes, str], ...]] = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive or an Office document"),
@@ -69,15 +80,26 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def unreadable_image(data: bytes) -> str | None:
-    """What kind of image it is, where it is one of a format that is not read here."""
+    """What kind of image it is, in words, where it is one of a format that is not read here."""
+    name = _unreadable(data)
+    return None if name is None else _IN_WORDS[name]
+
+
+def other_format(data: bytes) -> str | None:
+    """The short name ("HEIC", "SVG") of an image format that no vendor takes; None for any other bytes."""
+    if data[:4] in (b"II+\x00", b"MM\x00+"):
+        return "BigTIFF"
+    return _unreadable(data) or _HERE_ONLY.get(image_format(data) or "")
+
+
+def _unreadable(data: bytes) -> str | None:
     for signature, name in _UNREADABLE:
         if data.startswith(signature):
             return name
     if data[4:8] == b"ftyp" and _brands(data).intersection(_HEIF_BRANDS):
-        return "a HEIC image"
-    if b"<svg" in _text_start(data):
-        return "an SVG drawing"
-    return None
+        return None if image_format(data) == "AVIF" else "HEIC"
+    text = _text_start(data)
+    return "SVG" if b"<svg" in text and not text.startswith((b"<!doctype html", b"<html")) else None
 
 
 def looks_like(data: bytes) -> str:

@@ -154,7 +154,8 @@ class ProviderContract:
             with pytest.raises(StopIteration) as done:
                 next(provider.exchange([Image("key", url)], {}))
             (result,) = done.value.value
-            assert (type(result), result.code, error.billing) == (PermanentError, error.code, "no")
+            assert isinstance(result, PermanentError)
+            assert (result.code, error.billing) == (error.code, "no")
 
     def test_it_reads_the_moment_that_it_is_handed(self, provider: Provider) -> None:
         """Time and nonce are arguments: the same moment gives the same request, in any time zone."""

@@ -223,12 +223,12 @@ def test_a_confidence_outside_its_scale_is_a_malformed_reply(confidence):
         ("http://[bad/a.jpg", "InvalidUrl"),
         ("https://b.oss-cn-beijing.aliyuncs.com/a.jpg", "WrongRegion"),
         ("https://example.com/a.webp", "UnsupportedFormat"),
-        ("https://example.com/a.PDF", "UnsupportedFormat"),
+        ("https://example.com/a.PDF", "NotAnImage"),
     ],
 )
 def test_what_the_vendor_cannot_fetch_is_told_without_a_call(url, code):
     """The row's error names the way out; no step is yielded."""
-    provider = viapi()
+    provider = viapi(image_mode="url")
     exchange = provider.exchange([Image("k", url)], {})
     with pytest.raises(StopIteration) as done:
         next(exchange)
@@ -255,7 +255,7 @@ def test_what_might_succeed_is_asked(url):
 
 def test_foreign_hosts_can_be_refused():
     """As the first manuals demand."""
-    provider = viapi(image_hosts="oss")
+    provider = viapi(image_hosts="oss", image_mode="url")
     assert provider.precheck("https://example.com/a.jpg").code == "ForeignHost"
     assert provider.precheck(AT + "a.jpg") is None
 

@@ -86,7 +86,9 @@ def test_a_batch_gives_every_image_its_own_logos(elements, expected):
 
 def test_a_bad_image_in_a_batch_is_one_bad_row():
     """It is not even sent."""
-    exchange = viapi("RecognizeLogo").exchange([image("a.jpg"), image("file:///b.jpg"), image("c.jpg")], {})
+    exchange = viapi("RecognizeLogo", image_mode="url").exchange(
+        [image("a.jpg"), image("file:///b.jpg"), image("c.jpg")], {}
+    )
     call = next(exchange)
     assert set(form_of(call)) == {"Tasks.1.ImageURL", "Tasks.2.ImageURL"}
     results = finished(exchange, ok(Data={"Elements": [logo("A"), logo("C")]}))
@@ -114,7 +116,7 @@ def start(provider, *names):
 def test_only_bad_images_make_no_call():
     """A batch of nothing costs nothing."""
     with pytest.raises(StopIteration) as done:
-        next(viapi("RecognizeLogo").exchange([image("file:///a.jpg")], {}))
+        next(viapi("RecognizeLogo", image_mode="url").exchange([image("file:///a.jpg")], {}))
     assert logos_of(done.value.value) == ["UnsupportedScheme"]
 
 
