@@ -20,6 +20,17 @@ from imgtag_pipeline.urls import redact
 PLAN_ROWS = 8192
 _MOST_MONTHS: Final = 1200
 _LONGEST_EXAMPLE: Final = 200
+# What to do, where the error's own sentence does not say it.
+_ADVICE: Final = {
+    "EmptyFile": "put the whole image there",
+    "NotFound": "correct the path, or run where the file is",
+    "NotAFile": "name the image's file itself",
+    "NotReadable": "make it readable for this user, or leave the row out",
+    "NotAnImage": "leave the row out, or name the image itself",
+    "TooFewPixels": "use a larger original",
+    "InvalidObjectName": "correct the object's name",
+    "InvalidBucketName": "correct the bucket's name",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +54,11 @@ class Reasons:
         """One more image."""
         self._images[error.code] += 1
         if error.code not in self._first:
-            self._first[error.code] = (_shown(reference), str(error))
+            advice = _ADVICE.get(error.code)
+            self._first[error.code] = (_shown(reference), f"{error}; {advice}" if advice else str(error))
 
     def listed(self) -> tuple[Impossible, ...]:
-        """The most frequent first."""
+        """The most frequent first, each with what to do."""
         return tuple(Impossible(code, images, *self._first[code]) for code, images in self._images.most_common())
 
 

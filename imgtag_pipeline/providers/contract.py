@@ -104,7 +104,7 @@ class ReadingImages(Protocol):
     """A provider that has images read here, all of them or some, and sends or computes on their bytes."""
 
     def reads(self, url: str) -> bool:
-        """Whether this image is read here; then `precheck` says nothing about it."""
+        """Whether this image has to be read here; then `precheck` says nothing about it."""
         ...
 
     def check_head(self, head: bytes, size: int) -> PermanentError | None:

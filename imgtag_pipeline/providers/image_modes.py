@@ -53,11 +53,20 @@ class Manner:
     unfetchable: PermanentError | None
 
     @property
+    def must_read(self) -> bool:
+        """Whether the image fails where it cannot be read here; one that the vendor can fetch does not."""
+        return self.reads and not self._can_be_fetched
+
+    @property
     def reads(self) -> bool:
-        """Whether the image is read here."""
+        """Whether the image is read here, be it only to see whether it has to be fitted."""
         if self.mode == "url" or (self.mode == "auto" and self._is_broken):
             return False
         return self.mode == "bytes" or self.fit or self.unfetchable is not None
+
+    @property
+    def _can_be_fetched(self) -> bool:
+        return self.mode == "auto" and self.unfetchable is None
 
     @property
     def _is_broken(self) -> bool:
@@ -68,42 +77,41 @@ class Manner:
         if self.reads:
             return None
         found = self.unfetchable or check_extension(url, self.limits)
-        return None if found is None else with_way_out(found, self.limits)
+        return None if found is None else with_way_out(found)
 
     def check_head(self, head: bytes, size: int) -> PermanentError | None:
         """Why an image that is read here will not succeed, by its size and first bytes."""
         found = check_bytes(head, self.limits, size)
-        if found is None or not self.fit:
-            return None if found is None else with_way_out(found, self.limits)
-        if size > MOST_BYTES:
+        if found is None:
+            return None
+        if self.fit and size > MOST_BYTES:
             return _larger_than_is_fitted(size)
-        return None if is_fitted(found) else found
+        return None if self.fit and is_fitted(found) else with_way_out(found)
 
     def hand(self, image: Image) -> Generator[Step, Any, Handed | PermanentError]:
         """What to send for the image, or why nothing is sent. Raises what reading raises."""
         problem = self.precheck(image.url)
         if problem is not None:
             return problem
-        can_be_fetched = self.mode == "auto" and self.unfetchable is None
         as_url = Handed(ascii_url(image.url.strip()))
         if not self.reads:
             return as_url
         try:
             data = yield from read(image, max_bytes=MOST_BYTES if self.fit else self.limits.max_bytes or MOST_BYTES)
         except CallError as error:
-            if can_be_fetched:  # the vendor may reach what this machine does not
-                return as_url
+            if self._can_be_fetched and check_extension(image.url, self.limits) is None:
+                return as_url  # the vendor may reach what this machine does not
             if isinstance(error, PermanentError) and not self.fit:
-                raise with_way_out(error, self.limits) from None
+                raise with_way_out(error) from None
             raise
         problem = check_bytes(data, self.limits)
         if problem is None:
-            return as_url if can_be_fetched else Handed(data=data)
+            return as_url if self._can_be_fetched else Handed(data=data)
         if not self.fit or not is_fitted(problem):
-            return problem if self.fit else with_way_out(problem, self.limits)
-        return (yield from self._fitted(data, problem))
+            return with_way_out(problem)
+        return (yield from self._fitted(data))
 
-    def _fitted(self, data: bytes, problem: PermanentError) -> Generator[Step, Any, Handed | PermanentError]:
+    def _fitted(self, data: bytes) -> Generator[Step, Any, Handed | PermanentError]:
         limits = self.limits
         work = partial(
             fit_image,
@@ -147,10 +155,10 @@ def is_fitted(problem: PermanentError) -> bool:
     return problem.code in ("ImageTooLarge", "TooManyPixels")
 
 
-def with_way_out(problem: PermanentError, limits: Limits) -> PermanentError:
+def with_way_out(problem: PermanentError) -> PermanentError:
     """The problem with the option that mends it, where there is one; then a run with that option asks again."""
     if problem.code == "UnsupportedFormat" and _kind_in(problem) == "HEIC" and not can_read_heic():
-        return RefusedHereError(f"{problem}, or give fit=True (--fit) {WITH_HEIF}", code=problem.code)
+        return RefusedHereError(f"{problem}, or let fit=True (--fit) do it {WITH_HEIF}", code=problem.code)
     if not is_fitted(problem) or "fit=True" in str(problem):
         return problem
     return RefusedHereError(f"{problem}; fit=True (--fit) makes it a JPEG within the limits here", code=problem.code)

@@ -135,7 +135,7 @@ class TencentV2:
 
     def reads(self, url: str) -> bool:
         """Whether this image is read here."""
-        return self._manner(url).reads
+        return self._manner(url).must_read
 
     def check_head(self, head: bytes, size: int) -> PermanentError | None:
         """Why an image of that size that begins like this will not succeed."""

@@ -115,3 +115,33 @@ def test_batches_are_counted_as_they_are_asked(urls, calls):
 def test_a_plan_is_plain_data():
     """For JSON."""
     assert plan_of(["a"]).to_dict()["payable"] == 1
+
+
+def test_a_plan_says_why_images_are_impossible_and_what_to_do():
+    """By code, the most frequent first, with one example and its sentence; the same as plain data."""
+    rows = pa.record_batch(
+        {"url": ["https://h/1.svg?Signature=canary&OSSAccessKeyId=k&Expires=1", "b.svg", "c.pdf", "d"]}
+    )
+    errors = {
+        "svg": PermanentError("it is SVG; convert it", code="Format"),
+        "pdf": PermanentError("gone", code="NotFound"),
+    }
+    plan = make_plan(
+        iter([rows]),
+        lambda batch: (batch.column("url"), None),
+        lambda keys: [None] * len(keys),
+        lambda keys: (),
+        key_of=str,
+        precheck=lambda url: errors.get(url.partition("?")[0].rpartition(".")[2]),
+        basis=Basis("x/y", PRICE, "words", 2.0, 1, 0, NOW),
+    )
+    assert (plan.impossible, plan.payable) == (3, 1)
+    assert [(reason.code, reason.images, reason.example) for reason in plan.reasons] == [
+        ("Format", 2, "https://h/1.svg"),
+        ("NotFound", 1, "c.pdf"),
+    ]
+    assert "2 Format, for example https://h/1.svg\n" in str(plan)
+    assert "it is SVG; convert it" in str(plan)
+    assert "gone; correct the path" in str(plan)
+    assert plan.to_dict()["reasons"][1]["code"] == "NotFound"
+    assert "canary" not in str(plan)
