@@ -20,8 +20,7 @@ from imgtag_pipeline.options import Options, OptionWords, spoken
 from imgtag_pipeline.pipeline import Pipeline
 from imgtag_pipeline.plan import Plan
 from imgtag_pipeline.progress import Bar
-from imgtag_pipeline.providers.contract import Provider
-from imgtag_pipeline.providers.image_modes import fitting
+from imgtag_pipeline.providers.contract import Provider, fitting
 from imgtag_pipeline.report import RunReport
 from imgtag_pipeline.sink.files import FileSink
 from imgtag_pipeline.sink.tables import attach_report, give_back

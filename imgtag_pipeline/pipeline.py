@@ -23,9 +23,10 @@ from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interru
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
 from imgtag_pipeline.plan import Basis, Plan, make_plan
-from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.providers.contract import Provider, mended_codes
 from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport
 from imgtag_pipeline.run import Answered, Run
+from imgtag_pipeline.run.known import Known
 from imgtag_pipeline.shaping import Shaper
 from imgtag_pipeline.source.tables import url_column
 from imgtag_pipeline.stages import Order, Stages, checker
@@ -141,8 +142,9 @@ class Pipeline:
         )
         is_over = threading.Event()
         try:
-            lookup = partial(store.lookup, retry_failed=self.options.retry_failed)
-            return await asyncio.to_thread(make, _until(is_over, self._rows()), self.references, lookup, store.jobs)
+            known = Known(store, self.options.retry_failed, mended_codes(self.provider))
+            rows = _until(is_over, self._rows())
+            return await asyncio.to_thread(make, rows, self.references, known.lookup, store.jobs)
         finally:
             is_over.set()
             await store.close()

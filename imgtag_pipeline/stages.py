@@ -25,7 +25,14 @@ from imgtag_pipeline.images import ImageReader, check_before
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
-from imgtag_pipeline.providers.contract import Prechecking, Preparing, Provider, ReadingImages, may_read_files
+from imgtag_pipeline.providers.contract import (
+    Prechecking,
+    Preparing,
+    Provider,
+    ReadingImages,
+    may_read_files,
+    mended_codes,
+)
 from imgtag_pipeline.report import Progress, Tally
 from imgtag_pipeline.retry import Caller
 from imgtag_pipeline.run import Run
@@ -136,6 +143,7 @@ class Stages:
             keeps_rows=order.keeps_rows,
             total_rows=order.total_rows,
             observer=order.observer,
+            retry_codes=mended_codes(provider),
             first_look=FirstLook(checker(options, provider), order.total_rows),
         )
         log.info("event=run_start run=%s provider=%s concurrency=%d", order.run_id, provider.address, concurrency)

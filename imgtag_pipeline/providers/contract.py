@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
-from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.errors import ConfigError, PermanentError
 from imgtag_pipeline.model import Call, Exchange, Facts, Image, Job, Moment, Price, Quota, Reply, Request
+
+P = TypeVar("P")
 
 
 @runtime_checkable
@@ -115,3 +118,21 @@ class ReadingImages(Protocol):
 def may_read_files(provider: Provider, allow_local: bool) -> bool:
     """Whether files of this machine may be read: by the caller's word, or because the provider was built for bytes."""
     return allow_local or getattr(provider, "image_mode", "bytes") == "bytes"
+
+
+MENDED: Final = frozenset(("UnsupportedFormat", "ImageTooLarge", "TooManyPixels"))
+
+
+def mended_codes(provider: Provider) -> frozenset[str]:
+    """The codes of failures that this provider, as it is set up, may not come to again."""
+    return MENDED if getattr(provider, "fit", False) is True else frozenset()
+
+
+def fitting(provider: P) -> P:
+    """The same provider with `fit`; raises `ConfigError` where it sends no bytes."""
+    if not is_dataclass(provider) or "fit" not in {one.name for one in fields(provider)}:
+        raise ConfigError(
+            "fit is for providers that send the bytes of images, such as viapi/TaggingImage or tencent_v1, and "
+            f"{getattr(provider, 'address', provider)!r} does not; leave it out"
+        )
+    return replace(provider, fit=True)  # type: ignore[type-var]

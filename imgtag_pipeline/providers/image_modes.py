@@ -7,19 +7,19 @@ limits. An image within the limits is handed over as without `fit`.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
-from imgtag_pipeline.errors import CallError, ConfigError, PermanentError, RefusedHereError
+from imgtag_pipeline.errors import CallError, ConfigError, PermanentError
 from imgtag_pipeline.model import Answer, Box, Compute, Image, Step, Tag, read
 from imgtag_pipeline.providers import options
+from imgtag_pipeline.providers.contract import MENDED
 from imgtag_pipeline.providers.precheck import Limits, check_bytes, check_extension
 from imgtag_pipeline.tagger.decode import WITH_HEIF, can_read_heic
 from imgtag_pipeline.tagger.fit import Fitted, fit_image
 from imgtag_pipeline.urls import ascii_url
 
-P = TypeVar("P")
 ImageMode = Literal["auto", "url", "bytes"]
 MODES: Final = ("auto", "url", "bytes")
 MOST_BYTES: Final = 64 << 20  # that are read where no limit is stated, or to be fitted
@@ -137,31 +137,21 @@ def check_options(image_mode: object, fit: object) -> None:
         raise ConfigError('fit needs the bytes of an image, and image_mode is "url"; give image_mode="auto" or "bytes"')
 
 
-def fitting(provider: P) -> P:
-    """The same provider with `fit`; raises `ConfigError` where it sends no bytes."""
-    if not is_dataclass(provider) or "fit" not in {one.name for one in fields(provider)}:
-        raise ConfigError(
-            f"fit is for providers that send the bytes of images, such as viapi/TaggingImage or tencent_v1, and "
-            f"{getattr(provider, 'address', provider)!r} does not; leave it out"
-        )
-    return replace(provider, fit=True)  # type: ignore[type-var]
-
-
 def is_fitted(problem: PermanentError) -> bool:
     """Whether `fit` mends this problem with an image."""
     if problem.code == "UnsupportedFormat":
         kind = _kind_in(problem)
         return kind in _FITTED and (kind != "HEIC" or can_read_heic())
-    return problem.code in ("ImageTooLarge", "TooManyPixels")
+    return problem.code in MENDED
 
 
 def with_way_out(problem: PermanentError) -> PermanentError:
-    """The problem with the option that mends it, where there is one; then a run with that option asks again."""
+    """The problem with the option that mends it, where there is one; a run with that option asks again."""
     if problem.code == "UnsupportedFormat" and _kind_in(problem) == "HEIC" and not can_read_heic():
-        return RefusedHereError(f"{problem}, or let fit=True (--fit) do it {WITH_HEIF}", code=problem.code)
+        return PermanentError(f"{problem}, or let fit=True (--fit) do it {WITH_HEIF}", code=problem.code)
     if not is_fitted(problem) or "fit=True" in str(problem):
         return problem
-    return RefusedHereError(f"{problem}; fit=True (--fit) makes it a JPEG within the limits here", code=problem.code)
+    return PermanentError(f"{problem}; fit=True (--fit) makes it a JPEG within the limits here", code=problem.code)
 
 
 def _kind_in(problem: PermanentError) -> str:

@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from imgtag_pipeline.errors import PermanentError
-from imgtag_pipeline.tagger.sniff import looks_like, other_format
 
 # extension -> format, by the names that `tagger.sniff` gives to the same bytes.
 EXTENSIONS: Final = {
@@ -124,6 +123,8 @@ def check_bytes(data: bytes, limits: Limits, size: int | None = None) -> Permane
         return PermanentError(f"the image has {size:,} bytes; allowed: {limits.max_bytes:,}", code="ImageTooLarge")
     header = sniff(data)
     if limits.formats and header is None:
+        from imgtag_pipeline.tagger.sniff import looks_like, other_format
+
         kind = other_format(data)
         if kind is not None:
             return _wrong_format(kind, limits)

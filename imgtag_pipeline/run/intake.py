@@ -15,6 +15,7 @@ from imgtag_pipeline.report import Tally
 from imgtag_pipeline.run.crew import Crew
 from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.run.flights import Flights
+from imgtag_pipeline.run.known import Known
 from imgtag_pipeline.run.store import Store
 
 LOOK_AHEAD = 8192
@@ -44,11 +45,16 @@ class Intake:
     retry_failed: bool
     is_offline: bool
     keeps_rows: bool
+    retry_codes: frozenset[str] = frozenset()
     first_look: FirstLook | None = None
     windows: asyncio.Queue[Window | None] = field(default_factory=asyncio.Queue)
     _seen: Seen = field(default_factory=Seen)
     _looked: Seen = field(default_factory=Seen)
     _ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
+
+    @property
+    def _known(self) -> Known:
+        return Known(self.store, self.retry_failed, self.retry_codes)
 
     def release(self) -> None:
         """The reader is done with a window."""
@@ -64,7 +70,7 @@ class Intake:
                     break
                 window = await loop.run_in_executor(self.threads, self._cut, rows)
                 await self._look(window)
-                if self._asks(window) <= self.window_rows:
+                if await self._asks(window) <= self.window_rows:
                     await self._admit(window)
                     continue
                 for piece in slices(iter([rows]), self.window_rows):
@@ -87,7 +93,7 @@ class Intake:
         if self.first_look is None or self.first_look.is_over or self.is_offline:
             return
         keys = [image.key for image in window.images]
-        statuses = self.store.lookup(keys, retry_failed=self.retry_failed)
+        statuses = await self._lookup(keys)
         new = [
             (image, status is not None)
             for image, status, is_first in zip(window.images, statuses, self._looked.first_time(keys), strict=True)
@@ -95,14 +101,18 @@ class Intake:
         ]
         await self.first_look.look(window.rows.num_rows, [image for image, _ in new], [known for _, known in new])
 
-    def _asks(self, window: Window) -> int:
-        keys = [image.key for image in window.images]
-        return 0 if self.is_offline else list(self.store.lookup(keys, retry_failed=self.retry_failed)).count(None)
+    async def _lookup(self, keys: Sequence[str]) -> list[str | None]:
+        if not self.retry_codes:
+            return self._known.lookup(keys)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, self._known.lookup, keys)
+
+    async def _asks(self, window: Window) -> int:
+        return 0 if self.is_offline else (await self._lookup([image.key for image in window.images])).count(None)
 
     async def _admit(self, window: Window) -> None:
         keys = [image.key for image in window.images]
         known = self.store.lookup(keys)
-        wanted = self.store.lookup(keys, retry_failed=True) if self.retry_failed else known
+        wanted = await self._lookup(keys) if self._known.retries and not self.is_offline else known
         new: list[Image] = []
         for place, (image, is_first) in enumerate(zip(window.images, self._seen.first_time(keys), strict=True)):
             self.tally.images += is_first
@@ -129,7 +139,7 @@ class Intake:
         """Queue what nobody else is asking about; wait for the others' answers to the rest."""
         if not images:
             return
-        granted = await self.store.claim([image.key for image in images], retry_failed=self.retry_failed)
+        granted = await self.store.claim([image.key for image in images], retry_failed=self._known.retries)
         if self.is_stopping():
             self.flights.give_up(images)
             return
@@ -142,10 +152,10 @@ class Intake:
         """Empties `left` as these get an answer or are ours to ask about."""
         while left and not self.is_stopping():
             keys = [image.key for image in left]
-            for key in await self.store.wait_for(keys, retry_failed=self.retry_failed):
+            for key in await self.store.wait_for(keys, retry_failed=self._known.retries):
                 self.flights.land(key, is_known=True)
             left[:] = [image for image in left if image.key in self.flights]
-            granted = await self.store.claim([image.key for image in left], retry_failed=self.retry_failed)
+            granted = await self.store.claim([image.key for image in left], retry_failed=self._known.retries)
             if self.is_stopping():
                 return
             self.pending.put([image for image in left if image.key in granted])

@@ -53,6 +53,7 @@ class Run:
     keeps_rows: bool = True
     total_rows: int | None = None
     observer: Callable[[Progress], None] | None = None
+    retry_codes: frozenset[str] = frozenset()
     first_look: FirstLook | None = None
     stopped: BaseException | None = None
     passing: dict[str, Outcome] = field(default_factory=dict)
@@ -124,6 +125,7 @@ class Run:
             retry_failed=self.retry_failed,
             is_offline=self.is_offline,
             keeps_rows=self.keeps_rows,
+            retry_codes=self.retry_codes,
             first_look=self.first_look,
         )
 

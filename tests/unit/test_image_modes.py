@@ -14,7 +14,8 @@ from imgtag_pipeline.images import check_before
 from imgtag_pipeline.images.access import refusal
 from imgtag_pipeline.model import Answer, Box, Call, Compute, Image, ReadImage, Tag
 from imgtag_pipeline.providers import Keys, OssLabels, TencentV1, TencentV2, Viapi
-from imgtag_pipeline.providers.image_modes import as_of_original, fitting
+from imgtag_pipeline.providers.contract import fitting
+from imgtag_pipeline.providers.image_modes import as_of_original
 from imgtag_pipeline.providers.precheck import Limits, check_bytes, extension_of
 from imgtag_pipeline.tagger.decode import open_picture
 from imgtag_pipeline.tagger.fit import fit_image
@@ -304,10 +305,10 @@ def outcome_of(provider, url, data):
         ("/home/a.jpg", picture() + bytes(10 << 20), "ImageTooLarge"),
     ],
 )
-def test_a_failure_that_fit_mends_names_it_and_is_asked_again(url, data, code):
-    """The next run with the option is not held to what the store knows."""
+def test_a_failure_that_fit_mends_names_it(url, data, code):
+    """By its words in Python and on the command line."""
     (error,) = outcome_of(viapi("RecognizeImageColor"), url, data)
-    assert (type(error), error.code) == (RefusedHereError, code)
+    assert (type(error), error.code) == (PermanentError, code)
     assert "fit=True (--fit)" in str(error)
 
 

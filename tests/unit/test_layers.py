@@ -52,6 +52,7 @@ LATE = {
     ("cli", "doctor"),
     ("cli", "emulator"),
     ("emulator", "tagger"),
+    ("providers", "tagger"),
     ("testing", "emulator"),
     ("testing", "signing"),
     ("testing", "testing"),
