@@ -63,8 +63,18 @@ def read_system(url: str, options: Mapping[str, Any], max_bytes: int, *, is_guar
             if len(links) == 1:
                 return read_path(path, max_bytes)
             regular_size(path)  # an archive that is a pipe would hold its reader for ever
-    system, path = _open(url, options)
-    return _read(url, system, path, max_bytes)
+    try:
+        system, path = _open(url, options)
+        return _read(url, system, path, max_bytes)
+    except (ValueError, PermissionError) as error:
+        scheme = _scheme(links[-1])[0] or ""
+        if scheme not in _BUCKETS:
+            raise
+        what = "may not be read with" if isinstance(error, PermissionError) else "cannot be read without"
+    raise RefusedHereError(
+        f"{shown(url)} {what} the endpoint and keys at hand; give those of {scheme}:// in storage_options",
+        code="NotReadable",
+    )
 
 
 def _read(url: str, system: Any, path: str, max_bytes: int) -> bytes:

@@ -120,7 +120,7 @@ def may_read_files(provider: Provider, allow_local: bool) -> bool:
     return allow_local or getattr(provider, "image_mode", "bytes") == "bytes"
 
 
-MENDED: Final = frozenset(("UnsupportedFormat", "ImageTooLarge", "TooManyPixels"))
+MENDED: Final = frozenset(("UnsupportedFormat", "ImageTooLarge", "TooManyPixels", "NotRGB"))
 
 
 def mended_codes(provider: Provider) -> frozenset[str]:

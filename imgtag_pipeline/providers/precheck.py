@@ -40,6 +40,7 @@ class Limits:
     min_side: int | None = None
     max_side: int | None = None
     max_pixels: int | None = None
+    is_rgb: bool = False
     words: str = "any"
 
     def resolution(self) -> str:
@@ -133,7 +134,9 @@ def check_bytes(data: bytes, limits: Limits, size: int | None = None) -> Permane
         )
     if header is not None and limits.formats and header.format not in limits.formats:
         return _wrong_format(header.format, limits)
-    return None if header is None or not limits.formats else _check_size(header, limits)
+    if header is None or not limits.formats:
+        return None
+    return _check_size(header, limits) or (_check_channels(data, header.format) if limits.is_rgb else None)
 
 
 def _wrong_format(kind: str, limits: Limits) -> PermanentError:
@@ -153,6 +156,22 @@ def _check_size(header: Header, limits: Limits) -> PermanentError | None:
     if limits.max_pixels is not None and header.width * header.height > limits.max_pixels:
         return PermanentError(f"{size}; allowed: {limits.max_pixels:,} in all", code="TooManyPixels")
     return None
+
+
+def _check_channels(data: bytes, kind: str) -> PermanentError | None:
+    """Colours that are not RGB, where the header tells: PNG by its colour type, JPEG by its components."""
+    found = None
+    if kind == "PNG" and len(data) > 25:
+        found = {0: "grey", 3: "a palette", 4: "grey with transparency", 6: "RGB with transparency"}.get(data[25])
+    elif kind == "JPEG":
+        at = _jpeg_frame(data)
+        found = None if at is None else {1: "grey", 4: "CMYK"}.get(data[at + 9])
+    elif kind == "WEBP":
+        is_transparent = (data[12:16] == b"VP8X" and data[20] & 0x10) or (data[12:16] == b"VP8L" and data[24] & 0x10)
+        found = "RGB with transparency" if is_transparent else None
+    if found is None:
+        return None
+    return PermanentError(f"the colours of the image are {found}; allowed: RGB alone, three channels", code="NotRGB")
 
 
 # --- headers ----------------------------------------------------------------------------------------------------
@@ -200,22 +219,29 @@ def _pair(data: bytes, at: int, width: int, order: str) -> Size:
 
 
 def _jpeg_size(data: bytes) -> Size:
-    """The size in the first frame header; segments before it are jumped over by their length."""
+    at = _jpeg_frame(data)
+    if at is None:
+        return _UNKNOWN
+    height, width = _big(data, at + 5, 2)
+    return width, height
+
+
+def _jpeg_frame(data: bytes) -> int | None:
+    """Where the first frame header is; segments before it are jumped over by their length."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
-        if at + 9 > len(data) or data[at] != 0xFF:
-            return _UNKNOWN
+        if at + 10 > len(data) or data[at] != 0xFF:
+            return None
         marker = data[at + 1]
         if marker in _FRAMES:
-            height, width = _big(data, at + 5, 2)
-            return width, height
+            return at
         if marker == 0xFF:
             at += 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
             at += 2
         else:
             at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
-    return _UNKNOWN
+    return None
 
 
 def _bmp_size(data: bytes) -> Size:

@@ -82,7 +82,7 @@ def _orientation(image: Any) -> int:
 
 
 def _flat(image: Any) -> Any:
-    """The pixels as RGB or grey, transparent ones on white."""
+    """The pixels as RGB, transparent ones on white."""
     from PIL import Image
 
     image = as_eight_bits(image)
@@ -92,7 +92,7 @@ def _flat(image: Any) -> Any:
         ground = Image.new("RGB", seen.size, "white")
         ground.paste(seen, mask=seen.getchannel("A"))
         return ground
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _jpeg(image: Any, quality: int, orientation: int) -> bytes:

@@ -91,6 +91,37 @@ def test_fit_makes_what_the_vendor_takes(emulator, tmp_path, address):
             assert ("fit" in extra) is (url != str(good))
 
 
+@pytest.mark.parametrize(
+    "action", ["RecognizeImageColor", "RecognizeImageStyle", "DetectImageElements", "RecognizeFood"]
+)
+def test_fit_keeps_to_every_limit_of_an_action(emulator, tmp_path, action):
+    """Sides, formats and channels, as the emulator verifies them."""
+    pictures = {
+        "clear.png": ("PNG", (300, 200), "RGBA"),
+        "grey.jpg": ("JPEG", (300, 200), "L"),
+        "ink.jpg": ("JPEG", (300, 200), "CMYK"),
+        "wide.png": ("PNG", (5000, 1200), "P"),
+        "many.jpg": ("JPEG", (4100, 3100), "RGB"),
+        "pages.tif": ("TIFF", (1300, 400), "RGB"),
+    }
+    for name, (kind, size, mode) in pictures.items():
+        Image.linear_gradient("L").resize(size).convert(mode).save(tmp_path / name, kind)
+    urls = [str(tmp_path / name) for name in pictures]
+    found = label(f"viapi/{action}", emulator, urls, allow_local=True, fit=True)
+    assert set(found["status"]) <= {"ok", "empty"}, found[["error_code", "error"]].to_string()
+    assert emulator.ledger.billed == len(urls)
+
+
+def test_objects_without_an_endpoint_say_what_is_missing(emulator, monkeypatch):
+    """One sentence, and a later run that has it asks."""
+    pytest.importorskip("ossfs")
+    monkeypatch.delenv("OSS_ENDPOINT", raising=False)
+    put_object(emulator, "bkt", "a.jpg", picture())
+    found = label("tencent_v1", emulator, ["oss://bkt/a.jpg"])
+    assert found["error_code"].iloc[0] == "NotReadable"
+    assert "storage_options" in found["error"].iloc[0]
+
+
 def test_a_label_of_impossible_images_says_so_before_it_asks(emulator, caplog):
     """More than half of the first thousand: a warning with the reasons, told before the first call."""
     urls = [f"https://h.example/{number}.{'svg' if number % 5 else 'jpg'}" for number in range(1500)]

@@ -165,6 +165,29 @@ def test_what_is_no_image_has_one_code_in_every_mode(name, data):
     assert check_bytes(data, LIMITS).code == extension_of(name, LIMITS).code == "NotAnImage"
 
 
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (picture("PNG"), None),
+        (picture("JPEG"), None),
+        (picture("BMP"), None),
+        (picture("PNG", mode="RGBA"), "NotRGB"),
+        (picture("PNG", mode="LA"), "NotRGB"),
+        (picture("PNG", mode="L"), "NotRGB"),
+        (picture("PNG", mode="P"), "NotRGB"),
+        (picture("JPEG", mode="L"), "NotRGB"),
+        (picture("JPEG", mode="CMYK"), "NotRGB"),
+    ],
+)
+def test_colours_are_told_from_the_header(data, code):
+    """Two actions take three channels only; others do not mind."""
+    error = viapi("RecognizeImageColor").check_head(data, len(data))
+    assert (error.code if error else None) == code
+    assert error is None or "fit=True" in str(error)
+    assert viapi().check_head(data, len(data)) is None
+    assert viapi("RecognizeImageColor", fit=True).check_head(data, len(data)) is None
+
+
 # --- before a call --------------------------------------------------------------------------------------------------
 
 
