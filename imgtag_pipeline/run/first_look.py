@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from imgtag_pipeline.report import counted
 log = logging.getLogger("imgtag_pipeline")
 
 LOOKED_AT: Final = 1000
-SECONDS: Final = 5.0
+SECONDS: Final = 3.0
 _LISTED: Final = 3
 
 
@@ -79,7 +80,7 @@ class FirstLook:
             for image in images:
                 if (problem := self.check(image.url)) is not None:
                     found.append((image.url, problem))
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(done.set)
 
         threading.Thread(target=judge, name="imgtag-first-look", daemon=True).start()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -69,8 +69,14 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     raise PermanentError(f"the {name} image is torn or damaged and cannot be decoded ({what[:200]})", code="TornImage")
 
 
-def open_whole(data: bytes, within: Callable[[tuple[int, int]], tuple[int, int]]) -> tuple[str, tuple[int, int], Any]:
-    """Format, size and first frame as a Pillow image, decoded no larger than `within(size)` needs; errors as above."""
+@contextmanager
+def opened_whole(
+    data: bytes, within: Callable[[tuple[int, int]], tuple[int, int]]
+) -> Iterator[tuple[str, tuple[int, int], Any]]:
+    """Format, size and first frame as a Pillow image, decoded no larger than `within(size)` needs; errors as above.
+
+    Of large pictures one is held at a time, so the block should end with it.
+    """
     name = _format_of(data)
     try:
         image = _opened(data, name, MAX_PIXELS)
@@ -78,14 +84,13 @@ def open_whole(data: bytes, within: Callable[[tuple[int, int]], tuple[int, int]]
         image.draft(None, within(size))
         with _large if image.width * image.height > _LARGE_PIXELS else nullcontext():
             image.load()
-        if name == "TIFF":  # it is turned when it is loaded
-            size = image.size
+            yield name, image.size if name == "TIFF" else size, image  # a TIFF is turned when it is loaded
     except PermanentError:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
     else:
-        return name, size, image
+        return
     raise PermanentError(f"the {name} image is torn or damaged and cannot be decoded ({what[:200]})", code="TornImage")
 
 

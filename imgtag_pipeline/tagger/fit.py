@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from imgtag_pipeline.errors import PermanentError
-from imgtag_pipeline.tagger.decode import as_eight_bits, open_whole
+from imgtag_pipeline.tagger.decode import as_eight_bits, opened_whole
 
 _QUALITIES: Final = (92, 85, 75)
 _ORIENTATION: Final = 0x0112
@@ -42,19 +42,19 @@ def fit_image(
 
     Raises `PermanentError`: what decoding raises, or CannotBeFitted where no size keeps to all limits.
     """
-    name, before, image = open_whole(data, lambda whole: _within(whole, max_side, max_pixels))
-    orientation = _orientation(image)
-    image = _flat(image)
-    size = _within(before, max_side, max_pixels)
-    for _ in range(_MOST_STEPS):
-        if min(size) < (min_side or 1):
-            break
-        shrunk = image if size == image.size else image.resize(size)
-        for quality in _QUALITIES:
-            made = _jpeg(shrunk, quality, orientation)
-            if max_bytes is None or len(made) <= max_bytes:
-                return Fitted(made, *size, name, len(data), *before)
-        size = (max(1, size[0] * 3 // 4), max(1, size[1] * 3 // 4))
+    with opened_whole(data, lambda whole: _within(whole, max_side, max_pixels)) as (name, before, image):
+        orientation = _orientation(image)
+        flat = _flat(image)
+        size = _within(before, max_side, max_pixels)
+        for _ in range(_MOST_STEPS):
+            if min(size) < (min_side or 1):
+                break
+            shrunk = flat if size == flat.size else flat.resize(size)
+            for quality in _QUALITIES:
+                made = _jpeg(shrunk, quality, orientation)
+                if max_bytes is None or len(made) <= max_bytes:
+                    return Fitted(made, *size, name, len(data), *before)
+            size = (max(1, size[0] * 3 // 4), max(1, size[1] * 3 // 4))
     raise PermanentError(
         f"the image of {before[0]:,} x {before[1]:,} pixels cannot be made to keep to all limits at once",
         code="CannotBeFitted",

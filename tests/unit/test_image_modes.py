@@ -383,3 +383,33 @@ def test_heic_is_read_where_the_package_is_installed():
     assert (found.width, found.height) == (64, 48)
     made = fit_image(buffer.getvalue(), max_bytes=None, min_side=None, max_side=32, max_pixels=None)
     assert (made.format, made.width, made.height) == ("HEIC", 32, 24)
+
+
+@pytest.mark.parametrize("data", [picture("JPEG")[:400], picture("PNG")[:3000], b"GIF89a\x40\0\x40\0"])
+def test_a_torn_image_is_not_fitted(data):
+    """One error for whatever Pillow says."""
+    with pytest.raises(PermanentError) as caught:
+        fit_image(data, max_bytes=100, min_side=None, max_side=10, max_pixels=None)
+    assert caught.value.code == "TornImage"
+
+
+def test_a_later_run_tells_of_a_fitted_job_as_the_first_would():
+    """The job's id is all that is kept; fitting the image again gives the same boxes."""
+    from datetime import UTC, datetime
+
+    from imgtag_pipeline.model import Job, Reply
+
+    provider = viapi("TaggingAdImage", fit=True)
+    data = picture("WEBP")
+    exchange = provider.exchange([Image("k", "/home/a.webp")], {"k": Job("job-1", datetime.now(UTC))})
+    assert next(exchange).operation == "GetAsyncJobResult"
+    found = {"sceneInfo": [[{"category": "beach", "score": 0.5}]]}
+    result = json.dumps({"tags": [{"value": json.dumps({"tagInfo": found})}]})
+    body = {"RequestId": "r", "Data": {"Status": "PROCESS_SUCCESS", "Result": result}}
+    step = exchange.send(Reply(200, {}, json.dumps(body).encode()))
+    assert isinstance(step, ReadImage)
+    step = exchange.send(data)
+    with pytest.raises(StopIteration) as done:
+        exchange.send(step.function())
+    ((tag,),) = [answer.tags for answer in done.value.value]
+    assert (tag.name, "fit" in tag.extra) == ("beach", True)
