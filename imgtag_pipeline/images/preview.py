@@ -7,10 +7,11 @@ import stat
 from typing import Final
 
 from imgtag_pipeline.errors import CallError, PermanentError
-from imgtag_pipeline.images.access import is_data, is_path, refusal
+from imgtag_pipeline.images.access import is_data, is_path, is_web, refusal
 from imgtag_pipeline.images.local import READ_FLAGS, path_of, read_data_url
 from imgtag_pipeline.images.reader import attempt
 from imgtag_pipeline.images.said import not_regular, shown
+from imgtag_pipeline.images.systems import check_installed
 from imgtag_pipeline.providers.contract import ReadingImages
 
 HEAD: Final = 1 << 16
@@ -20,11 +21,14 @@ _MOST_DATA: Final = 64 << 20
 def check_before(provider: ReadingImages, url: str, *, allow_private: bool, allow_local: bool) -> PermanentError | None:
     """Why an image that the provider has read here cannot succeed, or None; only what is on this machine is opened."""
     problem = refusal(url, allow_private=allow_private, allow_local=allow_local)
-    if problem is not None or not (is_path(url) or is_data(url)):
+    if problem is not None or is_web(url):
         return problem
-    found = attempt(lambda: _head(url), url)
+    is_here = is_path(url) or is_data(url)
+    found = attempt(lambda: _head(url) if is_here else check_installed(url), url)
     if isinstance(found, CallError):
         return found if isinstance(found, PermanentError) else None  # else it may be read when its turn comes
+    if found is None:
+        return None
     head, size = found
     if size == 0:
         return PermanentError(f"{shown(url)} has 0 bytes", code="EmptyFile")

@@ -135,8 +135,16 @@ def _is_known(scheme: str) -> bool:
 
 
 def _open(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    from fsspec import get_filesystem_class
     from fsspec.core import url_to_fs
+
+    check_installed(url)
+    system, path = url_to_fs(url, **options)
+    return system, str(path)
+
+
+def check_installed(url: str) -> None:
+    """Raise for a chain with a scheme that is unknown, or whose package is not installed."""
+    from fsspec import get_filesystem_class
 
     for scheme, _ in map(_scheme, url.split("::")):
         if scheme is None:
@@ -151,8 +159,6 @@ def _open(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
                 "and the schemes of fsspec (s3, gs, oss, ...)",
                 code="UnsupportedScheme",
             ) from None
-    system, path = url_to_fs(url, **options)
-    return system, str(path)
 
 
 def _missing_package(url: str, scheme: str) -> PermanentError:

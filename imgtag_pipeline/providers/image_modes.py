@@ -45,12 +45,17 @@ class Handed:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """A provider's way with one image: `unfetchable` is why the vendor cannot fetch it, None where it can."""
+    """A provider's way with one image.
+
+    `unfetchable` is why the vendor cannot fetch it, None where it can. `otherwise` is a second reference to the same
+    image, read where the first is forbidden: an object that is not public, through its file system with its keys.
+    """
 
     mode: ImageMode
     fit: bool
     limits: Limits
     unfetchable: PermanentError | None
+    otherwise: str | None = None
 
     @property
     def must_read(self) -> bool:
@@ -97,7 +102,7 @@ class Manner:
         if not self.reads:
             return as_url
         try:
-            data = yield from read(image, max_bytes=MOST_BYTES if self.fit else self.limits.max_bytes or MOST_BYTES)
+            data = yield from self._read(image)
         except CallError as error:
             if self._can_be_fetched and check_extension(image.url, self.limits) is None:
                 return as_url  # the vendor may reach what this machine does not
@@ -110,6 +115,15 @@ class Manner:
         if not self.fit or not is_fitted(problem):
             return with_way_out(problem)
         return (yield from self._fitted(data))
+
+    def _read(self, image: Image) -> Generator[Step, Any, bytes]:
+        max_bytes = MOST_BYTES if self.fit else self.limits.max_bytes or MOST_BYTES
+        try:
+            return (yield from read(image, max_bytes=max_bytes))
+        except PermanentError as error:
+            if self.otherwise is None or error.code not in ("HTTP401", "HTTP403"):
+                raise
+        return (yield from read(replace(image, url=self.otherwise), max_bytes=max_bytes))
 
     def _fitted(self, data: bytes) -> Generator[Step, Any, Handed | PermanentError]:
         limits = self.limits

@@ -69,7 +69,9 @@ def check_fetched(url: str, *, is_reached_from_here: bool = False) -> PermanentE
         host = parts.hostname or ""
     except ValueError:
         return PermanentError("the URL cannot be read; give it as http(s)://host/path", code="InvalidUrl")
-    if parts.scheme.lower() not in _WEB or not host:
+    if parts.scheme.lower() in _WEB and not host:
+        return PermanentError("the URL names no host; give it as http(s)://host/path", code="InvalidUrl")
+    if parts.scheme.lower() not in _WEB:
         kind = f"{parts.scheme}: references" if parts.scheme and len(parts.scheme) > 1 else "local paths"
         return PermanentError(
             f"the vendor cannot fetch {kind}, only http(s) URLs; {_READ_HERE}", code="UnsupportedScheme"

@@ -218,7 +218,8 @@ class Viapi:
         is_near = precheck.is_private(urlsplit(self._endpoint).hostname or "")
         found = precheck.check_fetched(url, is_reached_from_here=is_near)
         found = found or viapi_hosts.check_host(url, self.region, self.image_hosts)
-        return Manner(self.image_mode, self.fit, self._action.limits, found)
+        otherwise = viapi_hosts.object_reference(url) if found is not None and found.code == "WrongRegion" else None
+        return Manner(self.image_mode, self.fit, self._action.limits, found, otherwise)
 
     # --- the conversation -------------------------------------------------------------------------------------
 

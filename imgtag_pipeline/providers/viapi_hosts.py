@@ -6,6 +6,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.providers.oss_objects import Place, Target, find_object
 
 Hosts = Literal["region", "oss", "any"]
 HOSTS: tuple[Hosts, ...] = ("region", "oss", "any")
@@ -25,3 +26,9 @@ def check_host(url: str, region: str, hosts: Hosts) -> PermanentError | None:
             code="WrongRegion" if is_oss else "ForeignHost",
         )
     return None
+
+
+def object_reference(url: str) -> str | None:
+    """The object of OSS that the URL leads to, as oss://bucket/key; None for any other URL."""
+    found = find_object(url, Place())
+    return f"oss://{found.bucket}/{found.key}" if isinstance(found, Target) else None

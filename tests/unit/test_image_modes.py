@@ -53,6 +53,7 @@ PROVIDERS = [viapi(), TencentV1(credentials=KEYS), TencentV2(credentials=KEYS)]
         ("file:///home/me/a.jpg", True),
         ("data:image/png;base64,AAAA", True),
         ("http://[bad/a.jpg", False),
+        ("http:///a.jpg", False),
     ],
 )
 def test_what_the_vendor_cannot_fetch_is_read_here(provider, url, is_read):
@@ -75,6 +76,15 @@ def test_what_the_vendor_cannot_fetch_is_read_here(provider, url, is_read):
 def test_objects_of_another_region_go_as_bytes(url, hosts, is_read):
     """VIAPI fetches from OSS of Shanghai."""
     assert viapi(image_hosts=hosts).reads(url) is is_read
+
+
+def test_an_object_that_is_not_public_is_read_with_its_keys():
+    """Through its file system, with what the caller gave in storage_options."""
+    exchange = viapi().exchange([Image("k", "https://bkt.oss-cn-beijing.aliyuncs.com/d/%E4%B8%AD.jpg")], {})
+    assert next(exchange).image.url.startswith("https://")
+    step = exchange.throw(PermanentError("forbidden", code="HTTP403"))
+    assert (step.image.key, step.image.url) == ("k", "oss://bkt/d/中.jpg")
+    assert exchange.send(picture()).operation == "AuthorizeFileUpload"
 
 
 @pytest.mark.parametrize("mode", ["auto", "url", "bytes"])
@@ -211,6 +221,24 @@ def test_what_fails_here_is_known_before_a_call(tmp_path, name, data, code, form
         path.write_bytes(data)
     provider = viapi(image_mode="bytes")
     error = check_before(provider, form.format(path), allow_private=False, allow_local=True)
+    assert (error.code if error else None) == code
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("foo://bucket/a.jpg", "UnsupportedScheme"),
+        ("memory://a.jpg", None),
+        ("https://h.example/a.jpg", None),
+        ("https://h.example/a.heic", None),
+        ("data:,hello", "NotAnImage"),
+        ("data:image/png", "NotReadable"),
+        ("http://10.0.0.1/a.jpg", "AddressNotPublic"),
+    ],
+)
+def test_what_is_elsewhere_is_told_by_its_reference_alone(url, code):
+    """Nothing is fetched for a plan."""
+    error = check_before(viapi(image_mode="bytes"), url, allow_private=False, allow_local=True)
     assert (error.code if error else None) == code
 
 
