@@ -180,3 +180,37 @@ def test_the_command_line_plans_and_labels_mixed_references(emulator, tmp_path):
     ended = run("label", str(table), "--out", str(out), "--max-failed", "2", "--allow-local", "--quiet")
     assert ended.returncode == 0, ended.stderr
     assert list(pd.read_csv(out).drop_duplicates("url")["status"]) == ["ok", "failed", "failed"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize(
+    "words", [{"options": {"image_mode": "bytes"}}, {"allow_local": True}, {"allow_local": True, "fit": True}]
+)
+def test_the_plan_is_what_happens(emulator, tmp_path, address, words):
+    """What a plan calls impossible fails without a call, and what it calls payable is asked."""
+    contents = {
+        "good.jpg": picture(),
+        "odd.jpg": picture("GIF"),
+        "large.bmp": picture("BMP", (2100, 2000)),
+        "phone.png": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60),
+        "icon.png": b"\0\0\1\0\1\0\x10\x10" + bytes(60),
+        "page.jpg": b"<html>not here</html>",
+        "empty.jpg": b"",
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    urls = [
+        *(str(tmp_path / name) for name in contents),
+        str(tmp_path / "missing.jpg"),
+        "foo://a/b.jpg",
+        "ftp://a/b.jpg",
+    ]
+    options = words.get("options", {})
+    rest = {name: value for name, value in words.items() if name != "options"}
+    frame = pd.DataFrame({"url": urls})
+    plan = imgtag.plan(frame, provider=provider_of(address, emulator, **options), **rest)
+    found = label(address, emulator, urls, **words)
+    failed = found[found["status"] == "failed"]
+    assert plan.impossible == len(failed)
+    assert {reason.code: reason.images for reason in plan.reasons} == dict(failed["error_code"].value_counts())
+    assert plan.calls == emulator.ledger.billed
