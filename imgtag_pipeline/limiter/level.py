@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from imgtag_pipeline.limiter.random_refusals import RandomRefusals
+
 DECREASE = 0.7  # of the rate, when a load is refused that was answered before: the quota has fallen
 INCREASE = 0.5  # of the rate at most, at each answer that proves the rate in force
 LOWEST = 0.1  # calls a second that are tried even when everything is refused
@@ -24,69 +26,13 @@ REFUSALS_KEPT = 32
 WINS = 2  # probes in a row that must be answered where the edge is blurred: the same load was answered and refused
 ABOUT = 0.15  # rates that differ by this share, or by one call, are the same with some noise
 EDGE, EDGE_SHARE = 4, 0.25  # after so many good answers, and this share of a second's, a refusal is the quota's edge
-MANY = 50
-BLOCK = 200
-RUN = 4
-ENOUGH = 10
-MOST_NOISE = 0.15
-TOLERATED = 0.02
+MANY = 50  # calls a second from which a single refusal says little: one of them comes by chance
 
 
 def window_of(rate: float) -> tuple[int, float]:
     """`rate` calls a second as (calls, seconds): whole calls in one second, or one call in 1 / rate seconds."""
     calls = max(1, math.floor(rate + 1e-9))
     return calls, max(1.0, calls / rate)
-
-
-@dataclass(slots=True)
-class Strays:
-    """Single refusals among many answers: too fast by their share, or no matter of pace at all.
-
-    A rate that is too fast by 5 % has 5 % of its calls refused, and none once it is lowered by so much. Where lowering
-    does not cure it, the vendor refuses at random, and the rate goes back up.
-    """
-
-    answers: int = 0
-    refusals: int = 0
-    run: int = 0
-    run_since: float = -math.inf
-    usual: float = 0.0
-    tried_rate: float = 0.0
-    tried_share: float = 0.0
-
-    def answered(self, granted: float) -> float | None:
-        """A good answer; the share of refusals when a block of answers is full."""
-        if granted > self.run_since:
-            self.run = 0
-        return self._counted()
-
-    def refused(self, granted: float) -> float | None:
-        """A refusal; the share of refusals when a block of answers is full."""
-        if self.run == 0:
-            self.run_since = granted
-        self.run += 1
-        self.refusals += 1
-        return self._counted()
-
-    def judge(self, share: float, rate: float) -> float:
-        """The rate after a block with this share of refusals."""
-        if share <= 1.5 * self.usual + TOLERATED:
-            self.tried_rate = 0.0
-            self.usual *= 0.98
-            return rate
-        if self.tried_rate and self.tried_share / 2 < share < MOST_NOISE:
-            self.usual, rate, self.tried_rate = share, self.tried_rate, 0.0
-            return rate
-        self.tried_rate, self.tried_share = rate, share
-        return rate * (1 - share) - 1
-
-    def _counted(self) -> float | None:
-        self.answers += 1
-        if self.answers < BLOCK and (self.refusals < ENOUGH or self.answers < 2 * ENOUGH):
-            return None
-        share = self.refusals / self.answers
-        self.answers = self.refusals = 0
-        return share
 
 
 @dataclass(slots=True)
@@ -117,7 +63,7 @@ class Level:
     answers: int = 0  # good ones since the last decrease
     stride: float = 1.0  # calls a second by which the rate climbs beyond the load refused last, doubling
     refusals: list[tuple[float, float]] = field(default_factory=list)  # (granted, learned), newest last
-    strays: Strays = field(default_factory=lambda: Strays())
+    random: RandomRefusals = field(default_factory=RandomRefusals)
 
     def __post_init__(self) -> None:
         self.rate = self.rate or self.told
@@ -157,12 +103,12 @@ class Level:
         if granted >= self.changed_at:
             self.proven = max(self.proven, load)
             self.answers += 1
-            self._weigh(self.strays.answered(granted), now)
-        is_fast = self.rate >= MANY  # one refusal says little there: calls that were on their way with it may answer it
+            self._weigh(self.random.answered(granted, load), now)
+        is_fast = self._is_patient  # one refusal says little there: calls that were on their way with it may answer it
         if load >= self.ceiling and granted >= (self.refused_sent if is_fast else self.changed_at):
             self._won(load, now)
-        enough = self.allowed()[0] * (NEARLY if is_fast else 1)
-        if self.is_reduced and now >= self.climb_at and self.proven >= enough:
+        enough = self.allowed()[0] * (NEARLY * (1 - self.random.usual) if is_fast else 1)
+        if self.is_reduced and not self.random.is_trying and now >= self.climb_at and self.proven >= enough:
             self._climb(now)
 
     def refused(self, granted: float, load: int, now: float) -> None:
@@ -171,7 +117,7 @@ class Level:
         self.refusals = [*self.refusals[1 - REFUSALS_KEPT :], (granted, now)]
         if granted < self.changed_at:
             return
-        if self.rate >= MANY and granted < self.probe_sent and self._is_stray(granted, load, now):
+        if granted < self.probe_sent and self._is_random(granted, load, now):
             return
         if granted < self.probe_sent:
             self._lower(load, now)
@@ -182,6 +128,7 @@ class Level:
         self.probe_at, self.probe_sent = now + self._pause_between_probes(now), math.inf
 
     def _lower(self, load: int, now: float) -> None:
+        self.random.tried_rate = 0.0  # what was being tried is over
         is_edge = load > 1 and (0 < self.proven < load or self.answers >= max(EDGE, EDGE_SHARE * self.rate))
         if is_edge:
             self.wins_needed = WINS if load <= self.proven else 1
@@ -203,21 +150,46 @@ class Level:
         self._set(max(self.rate, load), now)
         self.climb_at = now + HOLD * self.allowed()[1]
 
-    def _is_stray(self, granted: float, load: int, now: float) -> bool:
-        self._weigh(self.strays.refused(granted), now)
-        return self.strays.run < (RUN if load <= self.proven else 2)
+    @property
+    def _is_patient(self) -> bool:
+        """Single refusals say little: at many calls a second, or where the vendor is known to refuse at random."""
+        return self.rate >= MANY or self.random.are_known
 
-    def _weigh(self, share: float | None, now: float) -> None:
-        if share is None or self.rate < MANY:
+    def _is_random(self, granted: float, load: int, now: float) -> bool:
+        self._weigh(self.random.refused(granted, load), now)
+        if not self._is_patient:
+            return False
+        patience = self.random.patience()
+        if load > self.proven:
+            patience = max(2, patience - 2) if self.random.are_known else 2
+        return self.random.run < patience
+
+    def _weigh(self, block: tuple[float, int] | None, now: float) -> None:
+        if self.random.is_new:
+            self._restore(now)
+        if block is None or not self._is_patient:
             return
-        rate = self.strays.judge(share, self.rate)
+        share, answers = block
+        was_trying = self.random.is_trying
+        rate = self.random.judge(share, self.rate, answers)
+        if was_trying and not self.random.is_trying:
+            self.probe_at = min(self.probe_at, now + FIRST_PROBE)
         if rate > self.rate:
             self.ceiling = self.probe_at = math.inf
         elif rate < self.rate:
             self.ceiling = math.floor(rate) + 1
-            self.probe_at = now + FIRST_PROBE
+            self.probe_at = now + FIRST_PROBE if not self.random.is_trying else math.inf
             self.changed_at = now
         self._set(rate, now)
+
+    def _restore(self, now: float) -> None:
+        """Random refusals have become known: the rate is what was answered before they were taken for an edge."""
+        self.random.is_new = False
+        if self.random.peak > self.rate:
+            self.ceiling = self.probe_at = self.probe_sent = math.inf
+            self.proven = self.random.peak
+            self.changed_at = now
+            self._set(self.random.peak, now)
 
     def _set(self, rate: float, now: float) -> None:
         self.rate = rate = min(self.told, max(LOWEST, rate))

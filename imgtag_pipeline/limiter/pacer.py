@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.limiter.book import Book, Grant
 from imgtag_pipeline.limiter.file import CAN_SHARE, FileShelf, host_folder
 from imgtag_pipeline.limiter.lane import Lane, LaneSlot, Slot
 from imgtag_pipeline.limiter.redis import RedisShelf
@@ -42,6 +43,7 @@ class Limiter:
         self._redis_url = redis_url
         self._lanes: dict[str, Lane] = {}
         self._is_alone = False
+        self._told: set[str] = set()  # quotas whose random refusals were reported
 
     async def acquire(self, quota: Quota) -> Slot:
         """Wait for this call's turn; returns at the moment at which it may be sent, and the caller sends at once."""
@@ -56,7 +58,7 @@ class Limiter:
         mine = slot if isinstance(slot, LaneSlot) else lane.last
         if mine is not None:
             grant = mine.grant
-            lane.note(lambda book, now: book.refused(grant, now))
+            lane.note(lambda book, now: self._refused(quota.key, book, grant, now))
         if retry_after:
             self.pause(quota, retry_after)
 
@@ -124,6 +126,18 @@ class Limiter:
                 )
         self._warn_alone(problem)
         return MemoryShelf(qps, self._clock)
+
+    def _refused(self, key: str, book: Book, grant: Grant, now: float) -> None:
+        book.refused(grant, now)
+        share = book.level.random.usual
+        if book.level.random.are_known and key not in self._told:
+            self._told.add(key)
+            words = (
+                "event=random_refusals quota=%s: about %.0f %% of the calls are refused at any pace, so slowing down"
+            )
+            logger.warning(
+                words + " does not help; others may use this account, or the vendor is short of room", key, 100 * share
+            )
 
     def _warn_alone(self, problem: str) -> None:
         if not self._is_alone:
