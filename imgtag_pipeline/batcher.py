@@ -15,6 +15,7 @@ from imgtag_pipeline.model import Image
 from imgtag_pipeline.urls import unsigned_url
 
 SEEN_FRESH = 1 << 18
+MOST_SPELLINGS = 3  # further references of one image that are kept
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -22,7 +23,8 @@ class Window:
     """A slice of the caller's rows with its distinct images.
 
     `index` gives for each row the position of its image in `images`, null where the row has no reference; `urls` the
-    references without signatures. `open` counts the images that have no outcome yet; `is_complete` is set when none is
+    references without signatures; `pairs` the distinct keys, each with its reference's own key, where the caller names
+    the keys. `open` counts the images that have no outcome yet; `is_complete` is set when none is
     left. `known` are the images seen for the first time that the store could answer; `unanswered` those that the run
     will not ask about because it is stopping.
     """
@@ -31,6 +33,7 @@ class Window:
     urls: pa.Array
     index: pa.Array
     images: list[Image]
+    pairs: list[str] = field(default_factory=list)
     open: int = 0
     is_complete: asyncio.Event = field(default_factory=asyncio.Event)
     known: set[str] = field(default_factory=set)
@@ -46,12 +49,12 @@ class Window:
 def cut(rows: pa.RecordBatch, references: pa.Array, keys: pa.Array | None, key_of: Callable[[str], str]) -> Window:
     """The window of these rows. Blank `references` count as none; `keys`, where not blank, replace the URL as key.
 
-    A key that is itself a URL counts without its signature.
+    A key counts as it is written; one that is itself a URL counts without its signature.
     """
-    images: dict[str, Image] = {}
-    positions: dict[str, int] = {}
+    found: dict[str, _Found] = {}
     index: list[int | None] = []
     cleaned: list[str | None] = []
+    pairs: dict[str, None] = {}
     names = keys.to_pylist() if keys is not None else None
     for row, text in enumerate(references.to_pylist()):
         reference = text.strip() if text else ""
@@ -59,14 +62,30 @@ def cut(rows: pa.RecordBatch, references: pa.Array, keys: pa.Array | None, key_o
             index.append(None)
             cleaned.append(None)
             continue
-        named = (names[row] or "").strip() if names is not None else ""
-        key = _shown(named) if named else _key(reference, key_of)
-        if key not in positions:
-            positions[key] = len(positions)
-            images[key] = Image(key, reference)
-        index.append(positions[key])
+        own = None if names is None else _key(reference, key_of)
+        named = names[row] if names is not None else None
+        key = _shown(named) if named and not named.isspace() else own or _key(reference, key_of)
+        image = found.get(key)
+        if image is None:
+            image = found[key] = _Found(len(found), reference, own)
+        elif reference != image.url and len(image.others) < MOST_SPELLINGS and own == image.own:
+            image.others.setdefault(reference)
+        if own is not None:
+            pairs.setdefault(f"{key}\0{own}")
+        index.append(image.place)
         cleaned.append(_shown(reference))
-    return Window(rows, pa.array(cleaned, pa.string()), pa.array(index, pa.int64()), list(images.values()))
+    images = [Image(key, image.url, tuple(image.others)) for key, image in found.items()]
+    return Window(rows, pa.array(cleaned, pa.string()), pa.array(index, pa.int64()), images, list(pairs))
+
+
+@dataclass(slots=True)
+class _Found:
+    """One image of a window: its first reference and further ones; `own` is the key of the reference, if it counts."""
+
+    place: int
+    url: str
+    own: str | None
+    others: dict[str, None] = field(default_factory=dict)
 
 
 def _key(reference: str, key_of: Callable[[str], str]) -> str:

@@ -65,10 +65,14 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One distinct image: `key` decides what is known, `url` is where it is (may be signed, so not in `repr`)."""
+    """One distinct image: `key` decides what is known, `url` is where it is (may be signed, so not in `repr`).
+
+    `others` are further references to the same image: tried where the first is refused without being billed.
+    """
 
     key: str
     url: str = field(repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,7 @@ class Pipeline:
             run_id=self.run_id,
             clock=self.clock,
             storage_options=storage_options,
+            key_of=self.provider.key,
         )
         is_over = threading.Event()
         try:
@@ -262,6 +263,7 @@ class Pipeline:
             checkpoint=redact(self.options.checkpoint) if self.options.checkpoint else None,
             stopped=None if self.stopped is None else f"{type(self.stopped).__name__}: {self.stopped}",
             exit_code=_exit_code(self.stopped),
+            other_urls=tally.other_urls,
         )
 
 

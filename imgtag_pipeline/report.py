@@ -22,7 +22,8 @@ class RunReport:
     were not asked because the run stopped. `billed` counts paid calls by how the vendor bills them; `yuan` is None
     where a price is unknown. `possibly_billed` lists (the first 1,000) images with a call sent and no answer, here or
     in an earlier run that died. `quota_used_percent` is the share of the quota that the calls used. `stopped` is None
-    or why the run ended early.
+    or why the run ended early. `other_urls` counts URLs whose `key=` value had another URL before: they are not asked
+    about, the first one's answer stands on their rows.
     """
 
     run: str
@@ -49,6 +50,7 @@ class RunReport:
     checkpoint: str | None
     stopped: str | None
     exit_code: int
+    other_urls: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data, one level deep but for `failed`, `billed` and `recovered`."""
@@ -75,6 +77,8 @@ class RunReport:
         most = max((len(f"{count:,}") for count in self.failed.values()), default=0)
         by_count = sorted(self.failed.items(), key=lambda item: (-item[1], item[0]))
         lines += [("", f"{count:>{most},} {code}") for code, count in by_count]
+        if self.other_urls:
+            lines.append(("keys", f"{counted(self.other_urls, 'URL')} not asked: the key had another URL before"))
         if self.unanswered:
             lines.append(("not asked", f"{self.unanswered:,}"))
         lines.append(("calls", self._calls()))
@@ -168,6 +172,7 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
     billed: Counter[str] = field(default_factory=lambda: Counter({"yes": 0, "no": 0, "unknown": 0}))
     unknown_keys: list[str] = field(default_factory=list)
+    other_urls: int = 0
 
     @property
     def done(self) -> int:
@@ -182,6 +187,13 @@ class Tally:
     def outcome(self, outcome: Outcome) -> None:
         """Count a fresh outcome."""
         self._status(outcome.status, outcome.error_code)
+
+    def take_back(self, failure: Outcome) -> None:
+        """A failure that was counted in this run has been mended by another reference to the image."""
+        code = failure.error_code or "Unknown"
+        self.failed[code] -= 1
+        if not self.failed[code]:
+            del self.failed[code]
 
     def _status(self, status: str, code: str | None) -> None:
         if status == "ok":

@@ -91,6 +91,7 @@ class Stages:
             run_id=order.run_id,
             clock=clock,
             storage_options=options.storage_options,
+            key_of=provider.key,
         )
         stack.push_async_callback(store.close)
         limiter = Limiter(clock=clock, redis_url=options.redis_url)

@@ -82,12 +82,13 @@ def level_of(keys: Sequence[str], status: Array, at: Array, place: Array, attemp
     )
 
 
-def level_of_rows(rows: pa.Table | pa.RecordBatch, *, place: int) -> Level:
-    """A level of stored outcomes, the first of which lies at `place`."""
+def level_of_rows(rows: pa.Table | pa.RecordBatch, *, place: int, places: Array | None = None) -> Level:
+    """A level of stored outcomes, the first of which lies at `place`, or each at its own of `places`."""
     status = pc.fill_null(pc.index_in(rows.column("status"), pa.array(STATUSES)), FAILED)
     at = pc.fill_null(rows.column("at").cast(pa.int64()), 0)
     attempts = pc.fill_null(rows.column("attempts"), 1)
-    places = np.arange(place, place + rows.num_rows, dtype=np.uint64)
+    if places is None:
+        places = np.arange(place, place + rows.num_rows, dtype=np.uint64)
     return level_of(rows.column("key").to_pylist(), status.to_numpy(), at.to_numpy(), places, attempts.to_numpy())
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -20,10 +20,13 @@ from imgtag_pipeline import schema
 from imgtag_pipeline.checkpoint.files import TEMPORARY, Files, lock, write_all
 from imgtag_pipeline.checkpoint.frames import FORMAT, Frame, Kind, encode, foreign_format, scan
 from imgtag_pipeline.checkpoint.hash import HASH_BYTES, digest
+from imgtag_pipeline.checkpoint.respelling import SPELLING, KeyOf, key_today
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.model import Job
 
 SUFFIX: Final = ".journal"
+Value = TypeVar("Value")
+
 _MARKS: Final = pa.schema([("key", pa.string()), ("at", pa.int64())])
 
 
@@ -31,13 +34,15 @@ _MARKS: Final = pa.schema([("key", pa.string()), ("at", pa.int64())])
 class Notes:
     """What a run's journal says beyond its outcomes: everything here still waits for an answer.
 
-    `sent` and `lost` are key to time (microseconds): sent by this run; sent by a run that died.
+    `sent` and `lost` are key to time (microseconds): sent by this run; sent by a run that died. `key_of` is set where
+    an older version wrote: its keys are taken in as they are spelled today, but for claims, of which only hashes stand.
     """
 
     sent: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     claims: set[bytes] = field(default_factory=set)
+    key_of: KeyOf | None = None
 
     def apply(self, frame: Frame) -> pa.RecordBatch | None:
         """Take in one frame, in order; an outcome frame's rows are returned."""
@@ -46,23 +51,31 @@ class Notes:
             self.answered(batch.column("key").to_pylist())
             return batch
         if frame.kind is Kind.SENT:
-            self.sent.update(read_marks(frame.payload))
+            self.sent.update(self._today(read_marks(frame.payload)))
         elif frame.kind is Kind.LOST:
-            self.lost.update(read_marks(frame.payload))
+            self.lost.update(self._today(read_marks(frame.payload)))
         elif frame.kind is Kind.CLEARED:
-            for key in msgspec.json.decode(frame.payload, type=list[str]):
+            for key in self._today(dict.fromkeys(msgspec.json.decode(frame.payload, type=list[str]))):
                 self.sent.pop(key, None)
         elif frame.kind is Kind.JOB:
-            self.jobs.update(_read_jobs(frame.payload))
+            self.jobs.update(self._today(_read_jobs(frame.payload)))
         elif frame.kind is Kind.CLAIM:
             self.claims.update(split_hashes(frame.payload))
         elif frame.kind is Kind.RELEASE:
             self.claims.difference_update(split_hashes(frame.payload))
         return None
 
+    def _today(self, facts: Mapping[str, Value]) -> Mapping[str, Value]:
+        if self.key_of is None:
+            return facts
+        return {key_today(key, self.key_of): value for key, value in facts.items()}
+
     def answered(self, keys: Iterable[str]) -> None:
         """An outcome has come for these."""
         for key in keys:
+            if self.key_of is not None:
+                self.claims.discard(digest(key))
+                key = key_today(key, self.key_of)
             self.sent.pop(key, None)
             self.lost.pop(key, None)
             self.jobs.pop(key, None)
@@ -186,9 +199,10 @@ class Segment:
 class SegmentReader:
     """Reads a segment piece by piece. A living one is never adopted; a dead one is, by the one who got its lock."""
 
-    def __init__(self, path: Path, *, seed: int, files: Files) -> None:
+    def __init__(self, path: Path, *, seed: int, files: Files, key_of: KeyOf | None = None) -> None:
         self.path = path
         self._files = files
+        self._key_of = key_of
         self.notes = Notes()
         self.header: dict[str, Any] = {}
         self.frames = self.outcomes = self.dropped = self.missing = 0
@@ -230,6 +244,7 @@ class SegmentReader:
             self.frames += 1
             if frame.kind is Kind.HEADER:
                 self.header = msgspec.json.decode(frame.payload)
+                self.notes.key_of = None if SPELLING in self.header else self._key_of
             elif (batch := self.notes.apply(frame)) is not None:
                 self.outcomes += batch.num_rows
                 batches.append(batch)

@@ -29,6 +29,7 @@ from imgtag_pipeline.checkpoint.layout import (
 from imgtag_pipeline.checkpoint.parts import LocalParts, PartFolder
 from imgtag_pipeline.checkpoint.remote import OBJECT_BYTES, RemoteFolder, RemoteParts, open_remote
 from imgtag_pipeline.checkpoint.remote_notes import RemoteNotes
+from imgtag_pipeline.checkpoint.respelling import NORMAL, SPELLING, KeyOf
 from imgtag_pipeline.checkpoint.rows import microseconds
 from imgtag_pipeline.checkpoint.sealer import Sealer, Worker
 from imgtag_pipeline.checkpoint.shelf import Shelf
@@ -59,6 +60,7 @@ class Opening:
     run_id: str
     clock: Clock
     tuning: Tuning
+    key_of: KeyOf | None = None
 
 
 def open_at(
@@ -130,7 +132,7 @@ class _Assembly:
     def store(self) -> JournaledStore:
         """All parts of a store, with everything read that is there."""
         opening, tuning, clock = self.opening, self.opening.tuning, self.opening.clock
-        shelf = Shelf(self.folders, cache_bytes=tuning.cache_bytes)
+        shelf = Shelf(self.folders, cache_bytes=tuning.cache_bytes, key_of=opening.key_of)
         sealer = Sealer(shelf, self.target, run=opening.run_id, max_bytes=self.max_bytes)
         worker = Worker("imgtag-sealer")
         token = new_token(clock.now())
@@ -171,6 +173,7 @@ class _Assembly:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "version": package_version(),
+            SPELLING: NORMAL,
         }
 
 
@@ -235,7 +238,7 @@ def notes_elsewhere(away: RemoteFolder, home: Path, opening: Opening, *, token: 
     """What the hosts tell each other through the store."""
     folder = away.child(JOURNAL)
     seed = opening.identity.seed
-    return RemoteNotes(folder, token=token, spool=str(home), seed=seed, clock=opening.clock)
+    return RemoteNotes(folder, token=token, spool=str(home), seed=seed, clock=opening.clock, key_of=opening.key_of)
 
 
 def _make_folders(files: Files, home: Path, *names: str) -> None:

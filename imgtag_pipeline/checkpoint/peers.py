@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.hash import digest
 from imgtag_pipeline.checkpoint.journal import SUFFIX, Notes, SegmentReader
 from imgtag_pipeline.checkpoint.layout import token_of
 from imgtag_pipeline.checkpoint.shelf import Shelf
@@ -90,9 +91,14 @@ class Peers:
         return has_missed or bool(gone)
 
     def claims(self) -> set[bytes]:
-        """The key hashes that living peers have claimed: each one's last segment says."""
+        """The key hashes that living peers have claimed: each one's last segment says.
+
+        A hash cannot be respelled; of an older version what is sent counts as claimed.
+        """
         last = {token_of(name): peer for name, peer in sorted(self._living.items())}
-        return set[bytes]().union(*(peer.reader.notes.claims for peer in last.values()))
+        notes = [peer.reader.notes for peer in last.values()]
+        sent = {digest(key) for said in notes if said.key_of is not None for key in said.sent}
+        return sent.union(*(said.claims for said in notes))
 
     def tokens(self) -> set[str]:
         """The names of the living peers."""
@@ -117,7 +123,7 @@ class Peers:
             if is_met or name.startswith(_PREFIX_OF_HIDDEN) or token_of(name) == self._own:
                 continue
             try:
-                reader = SegmentReader(path, seed=self._seed, files=self._files)
+                reader = SegmentReader(path, seed=self._seed, files=self._files, key_of=self._shelf.key_of)
             except FileNotFoundError:
                 has_missed = True
                 continue

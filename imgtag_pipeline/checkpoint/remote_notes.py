@@ -17,6 +17,7 @@ import msgspec
 from imgtag_pipeline.checkpoint.frames import FORMAT, Kind, encode, scan
 from imgtag_pipeline.checkpoint.journal import Notes
 from imgtag_pipeline.checkpoint.remote import RemoteFolder
+from imgtag_pipeline.checkpoint.respelling import NORMAL, SPELLING, KeyOf
 from imgtag_pipeline.clock import Clock
 
 SUFFIX: Final = ".open"
@@ -27,8 +28,18 @@ DEAD_AFTER: Final = timedelta(minutes=15)
 class RemoteNotes:
     """The notes of all hosts in `folder`; `spool` tells processes of this host apart."""
 
-    def __init__(self, folder: RemoteFolder, *, token: str, spool: str, seed: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: RemoteFolder,
+        *,
+        token: str,
+        spool: str,
+        seed: int,
+        clock: Clock,
+        key_of: KeyOf | None = None,
+    ) -> None:
         self._folder = folder
+        self._key_of = key_of
         self._name = token + SUFFIX
         self._here = [socket.gethostname(), spool]
         self._seed = seed
@@ -72,7 +83,7 @@ class RemoteNotes:
             self._inherited.pop()
 
     def _written(self, frames: Sequence[tuple[Kind, bytes]], now: datetime) -> bytes:
-        header = msgspec.json.encode({"format": FORMAT, "here": self._here, "at": now})
+        header = msgspec.json.encode({"format": FORMAT, "here": self._here, "at": now, SPELLING: NORMAL})
         whole = [(Kind.HEADER, header), *frames]
         return b"".join(encode(kind, i, payload, seed=self._seed) for i, (kind, payload) in enumerate(whole, 1))
 
@@ -81,6 +92,7 @@ class RemoteNotes:
         for frame in scan(data, seed=self._seed, after=0, is_final=True).frames:
             if frame.kind is Kind.HEADER:
                 header = msgspec.json.decode(frame.payload)
+                notes.key_of = None if SPELLING in header else self._key_of
             else:
                 notes.apply(frame)
         return header, notes

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from imgtag_pipeline.checkpoint.cache import Cache
 from imgtag_pipeline.checkpoint.index import ROW_BITS, STATUSES, Entry, Found, Index, level_of_rows
 from imgtag_pipeline.checkpoint.parts import PartFolder
+from imgtag_pipeline.checkpoint.respelling import KeyOf, key_today, respelled
 from imgtag_pipeline.checkpoint.rows import empty
 from imgtag_pipeline.checkpoint.sources import PartGone, PartPiece, Source, Sources
 from imgtag_pipeline.errors import StoreError
@@ -31,8 +32,9 @@ _THREADS: Final = 8
 class Shelf:
     """All outcomes that can be read. `folders` are looked through in order for a part."""
 
-    def __init__(self, folders: Sequence[PartFolder], *, cache_bytes: int) -> None:
+    def __init__(self, folders: Sequence[PartFolder], *, cache_bytes: int, key_of: KeyOf | None = None) -> None:
         self.index = Index()
+        self.key_of = key_of
         self._folders = folders
         self._sources = Sources()
         self._cache = Cache(cache_bytes)
@@ -84,9 +86,25 @@ class Shelf:
             return False
         number = self._sources.add(Source([piece]))
         self.index.add_level(level_of_rows(columns, place=number << ROW_BITS))
+        self._add_respelled(columns, piece, number)
         self._known.add(name)
         self._by_part[name] = number
         return True
+
+    def _add_respelled(self, columns: pa.Table, piece: PartPiece, number: int) -> None:
+        """Let a part's rows that have another key today be found by that as well."""
+        if self.key_of is None:
+            return
+        moments = columns.column("at").cast(pa.int64()).to_pylist()
+        names = columns.column("key").to_pylist()
+        found = respelled(names, moments, lambda: piece.columns(("url",)).column("url").to_pylist(), self.key_of)
+        if not found:
+            return
+        rows, keys = zip(*found, strict=True)
+        again = columns.take(pa.array(rows, pa.int64()))
+        again = again.set_column(again.schema.get_field_index("key"), "key", pa.array(keys, pa.string()))
+        places = np.array(rows, np.uint64) + np.uint64(number << ROW_BITS)
+        self.index.add_level(level_of_rows(again, place=number << ROW_BITS, places=places))
 
     def replace_parts(self, old: Sequence[str], new: Sequence[str]) -> None:
         """The rows of the old parts stand in the new ones: read these, and look into the old ones no more."""
@@ -116,7 +134,12 @@ class Shelf:
         """Add rows to a growing source."""
         start = self._sources.get(number).append(batch)
         keys, statuses, attempts = (batch.column(name).to_pylist() for name in ("key", "status", "attempts"))
-        self.announce(number, start, keys, statuses, batch.column("at").cast(pa.int64()).to_pylist(), attempts)
+        moments = batch.column("at").cast(pa.int64()).to_pylist()
+        self.announce(number, start, keys, statuses, moments, attempts)
+        if self.key_of is not None:
+            for row, key in respelled(keys, moments, lambda: batch.column("url").to_pylist(), self.key_of):
+                at = [moments[row]]
+                self.announce(number, start + row, [key], [statuses[row]], at, [attempts[row]])
 
     def announce(
         self,
@@ -194,12 +217,21 @@ class Shelf:
                 gone = str(error)
                 self.read_parts()
                 continue
-            if not pc.all(pc.equal(batch.column("key"), pa.array(keys, pa.string()))).as_py():
-                raise StoreError("the tag store's index and parts disagree; nothing is returned, open the store anew")
-            return batch
+            return self._as_asked(batch, pa.array(keys, pa.string()))
         raise StoreError(
             f"part {gone} is gone and its rows stand in no other part; a further run asks about them again"
         )
+
+    def _as_asked(self, batch: pa.RecordBatch, keys: pa.Array) -> pa.RecordBatch:
+        """These rows under the keys that they were asked for by: an older version may have spelled them otherwise."""
+        same = pc.equal(batch.column("key"), keys)
+        if pc.all(same).as_py():
+            return batch
+        for row in pc.indices_nonzero(pc.invert(same)).to_pylist():
+            stored, asked = batch.column("key")[row].as_py(), keys[row].as_py()
+            if self.key_of is None or key_today(stored, self.key_of) != asked:
+                raise StoreError("the tag store's index and parts disagree; nothing is returned, open the store anew")
+        return batch.set_column(batch.schema.get_field_index("key"), batch.schema.field("key"), keys)
 
 
 _NAMES: Final[dict[int, Known | None]] = {-1: None, 0: "failed", 1: "empty", 2: "ok"}

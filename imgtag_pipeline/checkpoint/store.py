@@ -12,6 +12,7 @@ import pyarrow as pa
 from imgtag_pipeline.checkpoint.layout import Identity
 from imgtag_pipeline.checkpoint.memory import MemoryStore
 from imgtag_pipeline.checkpoint.open import Opening, Tuning, open_at
+from imgtag_pipeline.checkpoint.respelling import KeyOf
 from imgtag_pipeline.checkpoint.shelf import Known
 from imgtag_pipeline.checkpoint.status import StoreSummary, describe, is_store, outcomes
 from imgtag_pipeline.checkpoint.upkeep import Compacted, compact
@@ -114,13 +115,17 @@ def open_store(
     storage_options: Mapping[str, Any] | None = None,
     spool: Path | None = None,
     tuning: Tuning | None = None,
+    key_of: KeyOf | None = None,
 ) -> TagStore:
     """The store of `identity` in the folder `url`, made if it is not there; None for one in memory.
+
+    `key_of` gives the key of a reference (and, of an older version's key, the key of today), so that what was stored
+    under another spelling is found.
 
     Where `url` is not on this machine's disk, the journal and what is not yet put lie in `spool`. Reads what is there,
     which may take a second per million images: better called off the event loop.
     """
     if url is None:
         return MemoryStore(run_id=run_id, clock=clock)
-    opening = Opening(Identity.of(identity), run_id, clock, tuning or Tuning())
+    opening = Opening(Identity.of(identity), run_id, clock, tuning or Tuning(), key_of)
     return open_at(os.fspath(url), opening, storage_options=storage_options, spool=spool)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import re
 import stat
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from imgtag_pipeline.errors import UNLESS_ALLOWED, PermanentError, RefusedHereError
 from imgtag_pipeline.images.said import not_regular, shown, too_large
+from imgtag_pipeline.urls import local_path_of
 
 READ_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -38,16 +38,11 @@ def read_data_url(url: str, max_bytes: int) -> bytes:
 
 
 def path_of(url: str, *, is_windows: bool = os.name == "nt") -> str:
-    """The path of file:/p, file:///p and file://localhost/p; `?` and `#` are part of the name, as in a shell."""
-    rest = url[5:]
-    if rest.startswith("//"):
-        host, slash, path = rest[2:].partition("/")
-        if host.lower() not in ("", "localhost"):
-            raise PermanentError(f"{shown(url)} is on another host; only file:///path is read", code="NotReadable")
-        rest = slash + path
-    if is_windows and re.match("/[A-Za-z](:|%3[Aa])", rest):  # file:///C:/a.png
-        rest = rest[1:]
-    return os.fsdecode(unquote_to_bytes(rest))
+    """The path that a plain path (`~` expanded), file:/p, file:///p or file://localhost/p means."""
+    path = local_path_of(url, is_windows=is_windows)
+    if path is None:
+        raise PermanentError(f"{shown(url)} is on another host; only file:///path is read", code="NotReadable")
+    return path
 
 
 def refuse_other_hosts(path: str, *, is_windows: bool = os.name == "nt") -> None:

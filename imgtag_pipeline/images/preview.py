@@ -39,7 +39,7 @@ def _head(url: str) -> tuple[bytes, int]:
     if is_data(url):
         data = read_data_url(url, _MOST_DATA)
         return data, len(data)
-    path = path_of(url) if url[:6].lower() == "file:/" else url
+    path = path_of(url)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise not_regular(path)

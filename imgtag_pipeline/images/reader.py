@@ -95,7 +95,7 @@ class ImageReader:
         return lambda: read_system(address, self._storage_options, max_bytes, is_guarded=self._is_guarded)
 
     def _read_local(self, url: str, max_bytes: int) -> bytes:
-        path = path_of(url) if url[:6].lower() == "file:/" else url
+        path = path_of(url)
         if self._is_guarded:
             refuse_other_hosts(path)
         return read_path(path, max_bytes)

@@ -51,7 +51,7 @@ class Provider(Protocol):
         ...
 
     def key(self, url: str) -> str:
-        """The image's key for a cell value: by default `urls.unsigned_url`."""
+        """The image's key for a cell value: by default `urls.image_key`. The key of a key is that key."""
         ...
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:

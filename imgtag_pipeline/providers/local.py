@@ -7,7 +7,6 @@ its measure lies beyond the threshold; 0.5 is the border, 1 is sure.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from imgtag_pipeline.model import (
 )
 from imgtag_pipeline.tagger import FORMATS, MAX_PIXELS, VERSION, describe
 from imgtag_pipeline.tagger.decode import format_problem
-from imgtag_pipeline.urls import unsigned_url
+from imgtag_pipeline.urls import image_key
 
 FACTS: Final = Facts(
     title="Colours, shape, tone and sharpness, from the pixels, on this machine",
@@ -103,13 +102,8 @@ class Local:
         return {"provider": "local", "color_count": self.color_count, "tagger": VERSION}
 
     def key(self, url: str) -> str:
-        """The URL without its signature, or the path as it is written; of a data URL, a digest.
-
-        A file that changes under the same name is not looked at again.
-        """
-        if url[:5].lower() == "data:":
-            return "data:sha256," + hashlib.sha256(url.encode()).hexdigest()
-        return unsigned_url(url) if "://" in url else url
+        """The reference in its normal spelling, without its signature; a file by its path, size and time of change."""
+        return image_key(url)
 
     def reads(self, url: str) -> bool:
         """Every picture is read here."""

@@ -20,6 +20,7 @@ from imgtag_pipeline.providers.oss_codes import billing, real_code, verdict
 from imgtag_pipeline.providers.oss_objects import Place, Target, bucket_and_key, find_object, region_of
 from imgtag_pipeline.providers.precheck import Limits, extension_of
 from imgtag_pipeline.signing import oss_v1, oss_v4
+from imgtag_pipeline.urls import image_key, oss_object_key
 
 CONCURRENCY: Final = 10  # no figure is published; start at ten and let the pacer halve it [inferred]
 LIMITS: Final = Limits(
@@ -73,6 +74,16 @@ def check_options(endpoint: str | None, region: str | None, signature: str, qps:
     if qps is not None:
         options.between("qps", qps, 0.001, 10_000)
     return None if endpoint is None else options.base_url("endpoint", endpoint)
+
+
+def key(url: str, service: Service) -> str:
+    """The key of the object that is asked for; of what is none, that of the reference."""
+    if url.startswith("oss://") and "?" not in url:
+        return url
+    target = find_object(url, service.place)
+    if isinstance(target, PermanentError):
+        return image_key(url)
+    return oss_object_key(target.bucket, target.key, target.version_id)
 
 
 def precheck(url: str, service: Service) -> PermanentError | None:

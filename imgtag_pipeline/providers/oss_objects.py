@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from imgtag_pipeline.errors import ConfigError, PermanentError
+from imgtag_pipeline.urls import normal_url
 
 _BUCKET: Final = re.compile("[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _HOST: Final = re.compile(
@@ -51,9 +52,10 @@ def find_object(value: str, place: Place) -> Target | PermanentError:
     value = value.strip()
     if value[:6].lower() == "oss://":
         bucket, _, key = value[6:].partition("/")
-        return _of_name(bucket, key, place)
+        key, mark, version = key.rpartition("?versionId=")
+        return _of_name(bucket, key, place, version) if mark else _of_name(bucket, version, place)
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(normal_url(value))
         host = (parts.hostname or "").lower()
         port = parts.port
     except ValueError:
@@ -104,14 +106,14 @@ def _at_vendor(
     return _target(bucket, key, f"https://{host}", region or place.region, version)
 
 
-def _of_name(bucket: str, key: str, place: Place) -> Target | PermanentError:
+def _of_name(bucket: str, key: str, place: Place, version: str | None = None) -> Target | PermanentError:
     if place.endpoint is None and place.region is None:
         return PermanentError(
             "an oss:// reference does not say where its bucket is; give region= or endpoint=", code="NoEndpoint"
         )
     if place.endpoint is not None:
-        return _at_endpoint(bucket, key, place, None)
-    return _target(bucket, key, f"https://{bucket}.oss-{place.region}.aliyuncs.com", place.region, None)
+        return _at_endpoint(bucket, key, place, version)
+    return _target(bucket, key, f"https://{bucket}.oss-{place.region}.aliyuncs.com", place.region, version)
 
 
 def _at_endpoint(

@@ -17,7 +17,6 @@ from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, r
 from imgtag_pipeline.providers.decode import Columns, best_first, number, rows, tag, text
 from imgtag_pipeline.providers.oss_calls import Body, Service, Signature, listed
 from imgtag_pipeline.providers.oss_objects import Place
-from imgtag_pipeline.urls import unsigned_url
 
 ADDRESS: Final = "oss_tagimage"
 COLUMNS: Final = Columns(
@@ -112,8 +111,8 @@ class OssTagimage:
         return {"provider": ADDRESS}
 
     def key(self, url: str) -> str:
-        """The reference without its signature."""
-        return unsigned_url(url)
+        """The object by bucket, name and version, whatever host names it and whatever process is in its URL."""
+        return oss_calls.key(url, self._service())
 
     def prepare(self) -> None:
         """Fetch the keys; raises `ConfigError` when there are none."""

@@ -36,7 +36,7 @@ from imgtag_pipeline.providers.decode import Columns, best_first, rows, tag
 from imgtag_pipeline.providers.image_modes import ImageMode, Manner
 from imgtag_pipeline.providers.precheck import Limits
 from imgtag_pipeline.providers.tencent_calls import Body
-from imgtag_pipeline.urls import unsigned_url
+from imgtag_pipeline.urls import image_key
 
 ADDRESS: Final = "tencent_v1"
 ENDPOINT: Final = "http://service.image.myqcloud.com"
@@ -123,8 +123,8 @@ class TencentV1:
         return {"provider": ADDRESS}
 
     def key(self, url: str) -> str:
-        """The URL without its signature."""
-        return unsigned_url(url)
+        """What leads to the same request is one image: the reference in its normal spelling, without its signature."""
+        return image_key(url)
 
     def prepare(self) -> None:
         """Fetch the keys; raises `ConfigError` when there are none."""

@@ -45,7 +45,7 @@ from imgtag_pipeline.providers.image_modes import Handed, ImageMode, Manner
 from imgtag_pipeline.providers.viapi_actions import ACTIONS, DOCS, Action
 from imgtag_pipeline.providers.viapi_reading import answer_of
 from imgtag_pipeline.signing.escaping import escape
-from imgtag_pipeline.urls import unsigned_url
+from imgtag_pipeline.urls import image_key
 
 VERSION: Final = "2019-09-30"
 QPS: Final = 2.0
@@ -191,8 +191,8 @@ class Viapi:
         return own
 
     def key(self, url: str) -> str:
-        """The URL without its signature."""
-        return unsigned_url(url)
+        """What leads to the same request is one image: the reference in its normal spelling, without its signature."""
+        return image_key(url)
 
     def prepare(self) -> None:
         """Fetch the keys; raises `ConfigError` when there are none."""

@@ -15,6 +15,7 @@ from imgtag_pipeline.model import Image, Outcome
 from imgtag_pipeline.report import Spent, Tally
 from imgtag_pipeline.run.crew import Crew
 from imgtag_pipeline.run.flights import Flights
+from imgtag_pipeline.run.spellings import with_others
 from imgtag_pipeline.run.store import Store
 
 
@@ -30,6 +31,7 @@ class Asking:
     crew: Crew
     breaker: Breaker
     passing: dict[str, Outcome]
+    mended: set[str]
     batch_size: int
     stop: Callable[[BaseException], None]
     tell: Callable[[], None]
@@ -65,6 +67,9 @@ class Asking:
         if outcomes is None:
             await self._part_with(keys, spent)
             return False
+        outcomes = [
+            await with_others(image, outcome, self._ask_again) for image, outcome in zip(images, outcomes, strict=True)
+        ]
         self.crew.on_sending(1)
         try:
             await self._keep(outcomes)
@@ -84,6 +89,17 @@ class Asking:
         self.tell()
         return True
 
+    async def _ask_again(self, image: Image) -> Outcome:
+        """The outcome of one image by another of its references."""
+        spent = Spent()
+        try:
+            outcomes = await self.talker.outcomes([image], self.store.jobs([image.key]), spent)
+        except BaseException:
+            await self._part_with([image.key], spent)
+            raise
+        assert outcomes is not None  # one image is not split
+        return outcomes[0]
+
     async def _part_with(self, keys: Sequence[str], spent: Spent) -> None:
         """These stay without an answer: say so where that may have cost something, take the marks back where not."""
         if spent.billed == "no" and spent.is_marked:
@@ -92,12 +108,21 @@ class Asking:
         elif spent.billed != "no" and not spent.has_job:
             self.tally.unknown_keys.extend(keys)
 
+    def _settle_earlier(self, outcomes: Sequence[Outcome]) -> None:
+        """Failures of this run that these outcomes take the place of count no more."""
+        for outcome in outcomes:
+            if (earlier := self.passing.pop(outcome.key, None)) is not None:
+                self.tally.take_back(earlier)
+                self.mended.add(outcome.key)
+
     async def _keep(self, outcomes: Sequence[Outcome]) -> None:
         """Journal what is final; a passing failure stays in this run only, and the next one asks again."""
         if final := [outcome for outcome in outcomes if outcome.is_final]:
             await self.store.save(final)
+            self._settle_earlier(final)
         for outcome in outcomes:
             if not outcome.is_final:
+                self._settle_earlier([outcome])
                 self.passing[outcome.key] = outcome
                 if outcome.billed == "no":
                     await self.store.clear_sent([outcome.key])

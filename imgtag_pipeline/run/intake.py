@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from imgtag_pipeline.batcher import Pending, Seen, Window, cut, slices
+from imgtag_pipeline.batcher import MOST_SPELLINGS, Pending, Seen, Window, cut, slices
 from imgtag_pipeline.model import Image, Outcome
 from imgtag_pipeline.report import Tally
 from imgtag_pipeline.run.crew import Crew
 from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.run.flights import Flights
 from imgtag_pipeline.run.known import Known
+from imgtag_pipeline.run.spellings import is_refused_url
 from imgtag_pipeline.run.store import Store
 
 LOOK_AHEAD = 8192
@@ -50,6 +51,8 @@ class Intake:
     windows: asyncio.Queue[Window | None] = field(default_factory=asyncio.Queue)
     _seen: Seen = field(default_factory=Seen)
     _looked: Seen = field(default_factory=Seen)
+    _pairs: Seen = field(default_factory=Seen)
+    _tries: dict[str, int] = field(default_factory=dict)
     _ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
 
     @property
@@ -114,16 +117,19 @@ class Intake:
         known = self.store.lookup(keys)
         wanted = await self._lookup(keys) if self._known.retries and not self.is_offline else known
         new: list[Image] = []
-        for place, (image, is_first) in enumerate(zip(window.images, self._seen.first_time(keys), strict=True)):
+        firsts = self._seen.first_time(keys)
+        if window.pairs:
+            self.tally.other_urls += sum(self._pairs.first_time(window.pairs)) - sum(firsts)
+        for place, (image, is_first) in enumerate(zip(window.images, firsts, strict=True)):
             self.tally.images += is_first
             if self.flights.join(image.key, window):
                 continue
             if (wanted if is_first else known)[place] is not None:
                 if is_first:
                     window.known.add(image.key)
-            elif image.key in self.passing:
+            elif image.key in self.passing and not self._tries_again(image):
                 window.unanswered.add(image.key)
-            elif self.is_stopping() or self.is_offline or not is_first:
+            elif self.is_stopping() or self.is_offline or not (is_first or image.key in self.passing):
                 self.tally.unanswered += is_first
                 window.unanswered.add(image.key)
             else:
@@ -134,6 +140,17 @@ class Intake:
         await self._ahead.acquire()
         self.windows.put_nowait(window)
         await self.pending.lowered(self.window_rows)
+
+    def _tries_again(self, image: Image) -> bool:
+        """Whether a signed URL was refused earlier in this run, and here is another one of the same image."""
+        refused = self.passing[image.key]
+        tries = self._tries.get(image.key, 0)
+        if self.is_stopping() or self.is_offline or tries >= MOST_SPELLINGS or not is_refused_url(refused):
+            return False
+        if image.url == refused.url and not image.others:
+            return False
+        self._tries[image.key] = tries + 1
+        return True
 
     async def _claim(self, images: Sequence[Image]) -> None:
         """Queue what nobody else is asking about; wait for the others' answers to the rest."""

@@ -57,6 +57,7 @@ class Run:
     first_look: FirstLook | None = None
     stopped: BaseException | None = None
     passing: dict[str, Outcome] = field(default_factory=dict)
+    _mended: set[str] = field(default_factory=set)
     _pending: Pending = field(default_factory=Pending)
     _crew: Crew = field(default_factory=Crew)
     _flights: Flights = field(init=False)
@@ -139,12 +140,14 @@ class Run:
             crew=self._crew,
             breaker=self.breaker,
             passing=self.passing,
+            mended=self._mended,
             batch_size=self.batch_size,
             stop=self._stop_now,
             tell=self._tell,
         )
 
     async def _answer(self, window: Window) -> Answered:
+        window.unanswered -= self._mended
         window.unanswered.update(image.key for image in window.images if image.key in self.passing)
         answered = [image.key for image in window.images if image.key not in window.unanswered]
         outcomes = await asyncio.get_running_loop().run_in_executor(self._threads, self.store.take, answered)

@@ -11,7 +11,7 @@ from imgtag_pipeline.model import Pairs, Reply, Request
 from imgtag_pipeline.signing.escaping import escape
 from imgtag_pipeline.transport.failures import Limits
 from imgtag_pipeline.transport.inflate import Body, TooLarge
-from imgtag_pipeline.urls import ascii_url
+from imgtag_pipeline.urls import ascii_url, escaped_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,8 @@ def url_of(request: Request) -> yarl.URL:
     """The URL as it is sent: the query escaped exactly once, all but A-Z a-z 0-9 - _ . ~. Raises `ValueError`."""
     import yarl
 
-    text = ascii_url(request.url)
+    is_signed = bool(request.query) or any(name.lower() == "authorization" for name, _ in request.headers)
+    text = escaped_url(request.url) if is_signed else ascii_url(request.url)
     if request.query:
         query = "&".join([f"{escape(name)}={escape(value)}" for name, value in request.query])
         text += ("&" if "?" in text else "?") + query

@@ -73,8 +73,9 @@ def test_shuffled_duplicated_and_resigned_rows_cost_nothing(cloud, store):
     plain = urls(cloud)
     first = pd.DataFrame({"url": plain}).imgtag.label(provider=tagging(cloud), checkpoint=store)
     signed = [
-        f"{url}?Expires={place}&OSSAccessKeyId=canary&Signature=canary{place}%3D" for place, url in enumerate(plain)
-    ] + [f"{url}?x-oss-signature-version=OSS4-HMAC-SHA256&x-oss-signature=canary" for url in plain]
+        f"{url}?Expires={1_800_000_000 + place}&OSSAccessKeyId=canary&Signature=canary{place:021d}%3D"
+        for place, url in enumerate(plain)
+    ] + [f"{url}?x-oss-date=20260101T000000Z&x-oss-credential=canary&x-oss-signature={'0c' * 32}" for url in plain]
     random.Random(0).shuffle(signed)
     table = pd.DataFrame({"url": signed}).imgtag.label(provider=tagging(cloud), checkpoint=store)
     assert calls(cloud) == PICTURES

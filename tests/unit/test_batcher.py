@@ -8,7 +8,7 @@ from imgtag_pipeline.batcher import Pending, Seen, cut, slices
 from imgtag_pipeline.model import Image
 from imgtag_pipeline.urls import unsigned_url
 
-SIGNED = "https://b.oss-cn-shanghai.aliyuncs.com/a.jpg?OSSAccessKeyId=k&Expires=1&Signature=s"
+SIGNED = "https://b.oss-cn-shanghai.aliyuncs.com/a.jpg?OSSAccessKeyId=k&Expires=1800000000&Signature=" + "s" * 27
 
 
 def window_of(references, keys=None):
@@ -19,7 +19,7 @@ def window_of(references, keys=None):
 
 def test_duplicates_and_resigned_urls_are_one_image():
     """Three spellings of one object are asked about once, and every row knows its answer."""
-    window = window_of([SIGNED, "https://b.oss-cn-shanghai.aliyuncs.com/a.jpg", "b.jpg", SIGNED.replace("=s", "=t")])
+    window = window_of([SIGNED, "https://b.oss-cn-shanghai.aliyuncs.com/a.jpg", "b.jpg", SIGNED.replace("=ss", "=tt")])
     assert [image.key for image in window.images] == ["https://b.oss-cn-shanghai.aliyuncs.com/a.jpg", "b.jpg"]
     assert window.index.to_pylist() == [0, 0, 1, 0]
 
@@ -33,13 +33,20 @@ def test_null_and_blank_rows_belong_to_no_image():
 
 def test_a_key_column_decides_what_is_the_same_image():
     """With key="sku" two URLs of one product are one image; where the key is missing or blank, the URL decides."""
-    window = window_of(["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"], keys=["7", " 7 ", None, "", " "])
+    window = window_of(["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"], keys=["7", "7", None, "", " "])
     assert [image.key for image in window.images] == ["7", "c.jpg", "d.jpg", "e.jpg"]
+
+
+def test_keys_are_taken_as_they_are_written():
+    """A name that the caller gives is no reference: blanks, escapes and fragments tell images apart."""
+    names = ["x", "x ", "http://shop/#1", "http://shop/#2", "a%20b", "a b"]
+    window = window_of(["a.jpg"] * len(names), keys=names)
+    assert [image.key for image in window.images] == names
 
 
 def test_a_key_that_is_a_url_carries_no_signature():
     """What identifies an image is stored, and a signature is a secret."""
-    window = window_of(["a.jpg", "b.jpg"], keys=[SIGNED, SIGNED.replace("=s", "=t")])
+    window = window_of(["a.jpg", "b.jpg"], keys=[SIGNED, SIGNED.replace("=ss", "=tt")])
     assert [image.key for image in window.images] == ["https://b.oss-cn-shanghai.aliyuncs.com/a.jpg"]
 
 

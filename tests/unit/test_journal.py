@@ -250,7 +250,9 @@ def test_whatever_a_vendor_says_can_be_journaled():
 
 def test_nothing_signed_is_journaled():
     """URLs lose their signature wherever they stand: in the URL, the error, the extras."""
-    signed = "https://b.oss.com/a.jpg?OSSAccessKeyId=CANARY1&Expires=1&Signature=CANARY2&w=1"
+    signed = (
+        "https://b.oss.com/a.jpg?OSSAccessKeyId=CANARY1&Expires=1800000000&Signature=CANARY2CANARY2CANARY2CANARY&w=1"
+    )
     outcome = Outcome(
         "k",
         signed,
