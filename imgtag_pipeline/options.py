@@ -62,7 +62,7 @@ class Options:
     top_k: show at most so many tags per image, best first. Only a view.
     vocabulary: wide only: the tags that become columns, in this order. Default: the tags seen, most frequent first.
     checkpoint: the tag store, a folder or fsspec URL; what it knows is not asked again. Default: memory.
-    key: column that identifies an image. Default: the URL without its signature.
+    key: column that identifies an image, as it is written. Default: the URL in its normal spelling, unsigned.
     keep: long only: further columns of yours to carry along.
     qps: calls a second, your share of the account's quota. Default: the provider's documented quota.
     concurrency: exchanges in flight. Default: the provider's, more with a higher qps.

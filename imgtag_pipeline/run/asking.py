@@ -68,7 +68,8 @@ class Asking:
             await self._part_with(keys, spent)
             return False
         outcomes = [
-            await with_others(image, outcome, self._ask_again) for image, outcome in zip(images, outcomes, strict=True)
+            await with_others(image, outcome, self._ask_again, self.flights.another)
+            for image, outcome in zip(images, outcomes, strict=True)
         ]
         self.crew.on_sending(1)
         try:

@@ -122,7 +122,7 @@ class Intake:
             self.tally.other_urls += sum(self._pairs.first_time(window.pairs)) - sum(firsts)
         for place, (image, is_first) in enumerate(zip(window.images, firsts, strict=True)):
             self.tally.images += is_first
-            if self.flights.join(image.key, window):
+            if self.flights.join(image, window):
                 continue
             if (wanted if is_first else known)[place] is not None:
                 if is_first:
@@ -133,7 +133,7 @@ class Intake:
                 self.tally.unanswered += is_first
                 window.unanswered.add(image.key)
             else:
-                self.flights.begin(image.key, window)
+                self.flights.begin(image, window)
                 new.append(image)
         window.settle(0)
         await self._claim(new)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -20,13 +20,18 @@ def is_refused_url(outcome: Outcome) -> bool:
     return is_free_failure and _REFUSED.fullmatch(outcome.error_code or "") is not None and is_signed(outcome.url)
 
 
-async def with_others(image: Image, outcome: Outcome, ask: Callable[[Image], Awaitable[Outcome]]) -> Outcome:
-    """The outcome of the image, its further references tried in turn while it fails and nobody is billed."""
+async def with_others(
+    image: Image,
+    outcome: Outcome,
+    ask: Callable[[Image], Awaitable[Outcome]],
+    another: Callable[[str, Collection[str]], str | None],
+) -> Outcome:
+    """The outcome of the image, `another` reference to it tried in turn while it fails and nobody is billed."""
     calls = outcome.calls
-    for place, url in enumerate(image.others, 1):
-        if outcome.status != "failed" or outcome.billed != "no":
-            break
-        outcome = await ask(Image(image.key, url, image.others[place:]))
+    tried = {image.url}
+    while outcome.status == "failed" and outcome.billed == "no" and (url := another(image.key, tried)) is not None:
+        tried.add(url)
+        outcome = await ask(Image(image.key, url))
         calls += outcome.calls
         outcome = replace(outcome, calls=calls)
     return replace(outcome, is_final=False) if is_refused_url(outcome) else outcome

@@ -114,6 +114,9 @@ def _file_key(reference: str, path: str) -> str:
     except (OSError, ValueError):  # not there, or no name that a file can have
         if reference.startswith("file:") and _FACTS.search(reference):
             return reference  # a key already
+        plain = unsigned_url(reference) if reference[:5].lower() == "file:" else reference
+        if plain != reference:
+            return image_key(plain)
     path = path.replace(os.sep, "/")
     slash = "" if path.startswith("/") else "/"
     return f"file://{slash}{quote(_path_bytes(path), safe=_PATH_SAFE)}{facts}"

@@ -3,8 +3,11 @@
 import pyarrow as pa
 
 from imgtag_pipeline.batcher import cut
+from imgtag_pipeline.model import Image
 from imgtag_pipeline.report import Tally
 from imgtag_pipeline.run.flights import Flights
+
+A = Image("a", "a")
 
 
 def window_of(*urls):
@@ -15,9 +18,9 @@ def window_of(*urls):
 def test_an_image_in_flight_is_joined_not_asked_again():
     """Two windows with one image: one flight, and both are complete when it lands."""
     flights, first, second = Flights(Tally()), window_of("a"), window_of("a")
-    assert not flights.join("a", first)
-    flights.begin("a", first)
-    assert flights.join("a", second)
+    assert not flights.join(A, first)
+    flights.begin(A, first)
+    assert flights.join(A, second)
     flights.land("a")
     assert first.is_complete.is_set()
     assert second.is_complete.is_set()
@@ -29,7 +32,7 @@ def test_what_is_given_up_is_counted_once_and_marked():
     tally = Tally()
     flights, window = Flights(tally), window_of("a", "b")
     for image in window.images:
-        flights.begin(image.key, window)
+        flights.begin(image, window)
     flights.give_up(window.images)
     flights.give_up(window.images)
     assert tally.unanswered == 2
@@ -40,6 +43,17 @@ def test_what_is_given_up_is_counted_once_and_marked():
 def test_what_somebody_else_asked_counts_as_known():
     """Another process has answered: the window knows it without a call."""
     flights, window = Flights(Tally()), window_of("a")
-    flights.begin("a", window)
+    flights.begin(A, window)
     flights.land("a", is_known=True)
     assert window.known == {"a"}
+
+
+def test_references_of_an_image_in_flight_are_kept_while_it_flies():
+    """What a later window calls the image by can be tried in its place; named keys have one reference only."""
+    flights = Flights(Tally())
+    flights.begin(A, window_of("a"))
+    flights.join(Image("a", "b"), window_of("a"))
+    assert flights.another("a", {"a"}) == "b"
+    assert flights.another("a", {"a", "b"}) is None
+    flights.land("a")
+    assert flights.another("a", set()) is None
