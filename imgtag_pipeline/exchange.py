@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeGuard
 
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import (
+    Billing,
     CallError,
     FatalError,
     ImgtagError,
@@ -33,7 +34,7 @@ from imgtag_pipeline.model import (
     SaveJob,
     Step,
 )
-from imgtag_pipeline.report import Spent
+from imgtag_pipeline.report import BILLINGS, Spent
 from imgtag_pipeline.urls import redact
 
 log = logging.getLogger("imgtag_pipeline")
@@ -49,12 +50,16 @@ class Conversational(Protocol):
 
 @dataclass(slots=True)
 class Talker:
-    """Carries conversations out. `read` gives an image's bytes, `call` a reply, `save_job` remembers a task."""
+    """Carries conversations out.
+
+    `read` gives an image's bytes, `call` a reply; `save_job` remembers a task, `settle` says what it was billed.
+    """
 
     provider: Conversational
     call: Callable[[Call, Sequence[str], Spent], Awaitable[Reply]]
     read: Callable[..., Awaitable[bytes]]
     save_job: Callable[[str, Job], Awaitable[None]]
+    settle: Callable[[Billing, Spent], Awaitable[None]]
     executor: Executor
     clock: Clock
 
@@ -93,6 +98,7 @@ class Talker:
         self, images: Sequence[Image], jobs: Mapping[str, Job], spent: Spent
     ) -> Sequence[Result | CallError]:
         exchange = self.provider.exchange(images, jobs)
+        billed: Billing = "unknown"
         try:
             step = next(exchange)
             while True:
@@ -106,8 +112,11 @@ class Talker:
                     step = exchange.send(value)
         except StopIteration as done:
             results: Sequence[Result] = done.value
+            billed = max((_billing(result) for result in results), key=BILLINGS.index, default="unknown")
         finally:
             exchange.close()
+            if spent.unsettled:
+                await self.settle(billed, spent)
         if len(results) != len(images):
             raise ValueError(f"the exchange returned {len(results)} results for {len(images)} images")
         return results
@@ -115,6 +124,8 @@ class Talker:
     async def _carry_out(self, step: Step, images: Sequence[Image], spent: Spent) -> Any:
         match step:
             case Call():
+                if step.is_settled_later:
+                    await self.settle("no", spent)
                 return await self.call(step, [image.key for image in images], spent)
             case ReadImage():
                 return await self.read(step.image.url, spent, max_bytes=step.max_bytes, timeout=step.timeout)
@@ -145,6 +156,10 @@ class Talker:
             f"the provider raised {type(error).__name__}: {error}; this is a fault of the provider, not of the image",
             code="ProviderError",
         )
+
+
+def _billing(result: Result) -> Billing:
+    return "yes" if isinstance(result, Answer) else result.billing
 
 
 def _waits_alone(result: Result | CallError, images: Sequence[Image]) -> TypeGuard[CallError]:

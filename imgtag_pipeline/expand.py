@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.gather import Ints, Mask, flat, is_identity, numbers_at, picker, positions_of
 
 SHAPES: Final = ("long", "wide", "nested")
+Value = Literal["confidence", "measure"]
 PREFIX: Final = "tag_"
 SKIPPED_CODE: Final = "NullUrl"
 SKIPPED_ERROR: Final = "the URL is null or blank, so nothing was asked"
@@ -139,14 +140,16 @@ def wide(
     *,
     vocabulary: Sequence[str],
     view: View = ALL,
+    value: Value = "confidence",
 ) -> pa.RecordBatch:
     """One row per input row: a number per tag of the vocabulary, 0 for not seen (or not shown), null for no answer.
 
-    The number is the tag's own measure where there is one, else its confidence, else 1 for present.
+    The number is the tag's confidence where it has one, else its own measure (the share of a colour), else 1 for
+    present. With `value="measure"` the measure comes first.
     """
     at, skipped = positions_of(index)
     pick = picker(at, skipped, len(outcomes))
-    seen = _pivot(_Shown.of(outcomes, view), len(outcomes), vocabulary)
+    seen = _pivot(_Shown.of(outcomes, view), len(outcomes), vocabulary, value)
     if not is_identity(at, skipped, len(outcomes)):
         seen = np.take(seen, at, axis=1) if len(outcomes) else np.zeros((len(seen), len(at)), dtype=np.float32)
     status = pc.fill_null(pick(outcomes.column("status")), "skipped")
@@ -248,22 +251,23 @@ def _keep(tags: pa.StructArray, counts: Ints, keep: Mask) -> tuple[pa.StructArra
     return tags.filter(pa.array(keep)), np.bincount(owner[keep], minlength=len(counts)).astype(np.int64)
 
 
-def _pivot(shown: _Shown, images: int, vocabulary: Sequence[str]) -> npt.NDArray[np.float32]:
+def _pivot(shown: _Shown, images: int, vocabulary: Sequence[str], value: Value) -> npt.NDArray[np.float32]:
     """One line per tag of the vocabulary, one cell per image; a tag that an image has twice counts with its largest."""
     lines = np.zeros((len(vocabulary), images), dtype=np.float32)
     names, confidence, measure = _children(shown.tags, ["tag", "confidence", "measure"])
     code = np.asarray(pc.fill_null(pc.index_in(names, value_set=pa.array(vocabulary, pa.string())), -1))
-    value = np.asarray(pc.fill_null(pc.coalesce(measure, confidence), np.float32(1)))
+    ranked = (measure, confidence) if value == "measure" else (confidence, measure)
+    number = np.asarray(pc.fill_null(pc.coalesce(*ranked), np.float32(1)))
     known = code >= 0
     cell = code.astype(np.int64) * images + np.repeat(np.arange(images), shown.counts)
     if not known.all():
-        cell, value = cell[known], value[known]
+        cell, number = cell[known], number[known]
     cells = lines.reshape(-1)
-    larger = value > 0
+    larger = number > 0
     while larger.any():
-        cell, value = (cell, value) if larger.all() else (cell[larger], value[larger])
-        cells[cell] = value
-        larger = value > cells[cell]
+        cell, number = (cell, number) if larger.all() else (cell[larger], number[larger])
+        cells[cell] = number
+        larger = number > cells[cell]
     return lines
 
 

@@ -160,12 +160,16 @@ class Call:
 
     The request is unsigned; the provider signs it at each attempt when `is_signed`. `is_billable` says that it may
     cost money (then a sent mark is journaled first, and budget is reserved). `wait` is seconds to let pass before it.
+
+    `is_settled_later` is for jobs: what the call came to is told by the result of the exchange ("yes" for an answer,
+    the `billing` of a returned error, else "unknown"). Another such call means that the one before failed, unbilled.
     """
 
     operation: str
     request: Request
     quota: Quota
     is_billable: bool = True
+    is_settled_later: bool = False
     is_signed: bool = True
     wait: float = 0.0
     timeout: float = 30.0

@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Shape = Literal["long", "wide", "nested"]
 SHAPES = ("long", "wide", "nested")
 ERRORS = ("rows", "drop", "raise")
+VALUES = ("confidence", "measure")
 _MOST = 1_000_000_000_000
 
 
@@ -31,6 +32,7 @@ class OptionWords(TypedDict, total=False):
     min_confidence: float | None
     top_k: int | None
     vocabulary: Sequence[str] | None
+    value: Literal["confidence", "measure"]
     checkpoint: str | os.PathLike[str] | None
     key: str | None
     keep: Sequence[str]
@@ -61,6 +63,8 @@ class Options:
     min_confidence: show tags of at least this confidence, 0..1; tags without a confidence stay. Only a view.
     top_k: show at most so many tags per image, best first. Only a view.
     vocabulary: wide only: the tags that become columns, in this order. Default: the tags seen, most frequent first.
+    value: wide only: what a cell holds, "confidence" (as in the long table; the operation's own measure only where it
+        gives no confidence) or "measure" (share of a colour, severity of a defect; confidence where there is none).
     checkpoint: the tag store, a folder or fsspec URL; what it knows is not asked again. Default: memory.
     key: column that identifies an image, as it is written. Default: the URL in its normal spelling, unsigned.
     keep: long only: further columns of yours to carry along.
@@ -87,6 +91,7 @@ class Options:
     min_confidence: float | None = None
     top_k: int | None = None
     vocabulary: Sequence[str] | None = None
+    value: Literal["confidence", "measure"] = "confidence"
     checkpoint: str | None = field(default=None, repr=False)
     key: str | None = None
     keep: Sequence[str] = ()
@@ -126,6 +131,7 @@ class Options:
             )
         _one_of("shape", self.shape, SHAPES)
         _one_of("errors", self.errors, ERRORS)
+        _one_of("value", self.value, VALUES)
         _within("min_confidence", self.min_confidence, 0, 1)
         _within("top_k", self.top_k, 1, None, whole=True)
         _within("qps", self.qps, 0.001, 100_000)

@@ -101,7 +101,9 @@ class Pipeline:
         options = self.options
         view = expand.View(options.min_confidence, options.top_k)
         drops_failed = options.errors == "drop"
-        return Shaper(options.shape, self.provider.address, self._kept(), view, options.vocabulary, drops_failed)
+        return Shaper(
+            options.shape, self.provider.address, self._kept(), view, options.vocabulary, drops_failed, options.value
+        )
 
     @property
     def schema(self) -> pa.Schema:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from imgtag_pipeline.errors import Billing
 from imgtag_pipeline.model import Outcome
@@ -126,6 +126,9 @@ def rows_in_words(rows: int, images: int, skipped: int) -> str:
     return f"{rows:,} ({counted(images, 'distinct image')}{without})"
 
 
+BILLINGS: Final[tuple[Billing, ...]] = ("no", "unknown", "yes")  # what is rather to be told comes later
+
+
 @dataclass(slots=True)
 class Spent:
     """What one exchange has used up so far; `failing_since` is the moment of its first failure (monotonic seconds)."""
@@ -138,6 +141,7 @@ class Spent:
     cost_micro_yuan: int | None = 0
     is_marked: bool = False
     has_job: bool = False
+    unsettled: list[Any] = field(default_factory=list)  # reservations of calls that are settled later
 
     def shares(self, count: int) -> list[int | None]:
         """The cost divided among so many images, to the micro-yuan; None each where the price is unknown."""
@@ -146,8 +150,7 @@ class Spent:
 
     def pay(self, billed: Billing, cost_micro_yuan: int | None) -> None:
         """Count one billable call; `yes` outranks `unknown` outranks `no`; an unknown price makes the sum unknown."""
-        order = ("no", "unknown", "yes")
-        self.billed = max(self.billed, billed, key=order.index)
+        self.billed = max(self.billed, billed, key=BILLINGS.index)
         if billed == "no":
             return
         self.paid_attempts += 1

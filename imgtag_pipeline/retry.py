@@ -203,12 +203,22 @@ class Caller:
             slot.replied()
             raise
         finally:
-            if call.is_billable:
-                cost = await self.purse.settle(ticket, billed)
-                spent.pay(billed, cost)
-                self.tally.paid(billed, cost)
+            if call.is_billable and call.is_settled_later and billed == "yes":
+                spent.unsettled.append(ticket)
+            elif call.is_billable:
+                await self._settle(ticket, billed, spent)
             self.on_sending(-1)
         return reply
+
+    async def settle(self, billed: Billing, spent: Spent) -> None:
+        """What the calls that are settled later came to."""
+        while spent.unsettled:
+            await self._settle(spent.unsettled.pop(), billed, spent)
+
+    async def _settle(self, ticket: Any, billed: Billing, spent: Spent) -> None:
+        cost = await self.purse.settle(ticket, billed)
+        spent.pay(billed, cost)
+        self.tally.paid(billed, cost)
 
     def _signed(self, call: Call) -> Request:
         if not call.is_signed:

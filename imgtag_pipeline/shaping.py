@@ -23,6 +23,7 @@ class Shaper:
     view: expand.View
     vocabulary: Sequence[str] | None = None
     drops_failed: bool = False
+    value: expand.Value = "confidence"
 
     @property
     def is_open(self) -> bool:
@@ -49,4 +50,5 @@ class Shaper:
             return expand.long(rows, urls, outcomes, index, provider=self.provider, view=self.view)
         if self.shape == "nested":
             return expand.nested(rows, outcomes, index, view=self.view)
-        return expand.wide(rows, outcomes, index, vocabulary=vocabulary or self.vocabulary or (), view=self.view)
+        tags = vocabulary or self.vocabulary or ()
+        return expand.wide(rows, outcomes, index, vocabulary=tags, view=self.view, value=self.value)

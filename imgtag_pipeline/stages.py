@@ -126,7 +126,7 @@ class Stages:
             qps=options.qps,
             share_of=provider.quota.key,
         )
-        talker = Talker(provider, caller.call, caller.read, store.save_job, threads, clock)
+        talker = Talker(provider, caller.call, caller.read, store.save_job, caller.settle, threads, clock)
         run = Run(
             store=store,
             talker=talker,

@@ -93,6 +93,9 @@ def label(
     vocabulary: Annotated[
         Path | None, typer.Option("--vocabulary", help="file with one tag a line: wide columns")
     ] = None,
+    value: Annotated[str, typer.Option("--value", help="of wide cells: confidence, or measure (a colour's share)")] = (
+        "confidence"
+    ),
     key: Key = None,
     keep: Annotated[list[str] | None, typer.Option("--keep", help="column to carry into a long table")] = None,
     endpoint: Endpoint = None,
@@ -124,6 +127,7 @@ def label(
         "min_confidence": min_confidence,
         "top_k": top_k,
         "vocabulary": None if vocabulary is None else _lines(vocabulary),
+        "value": value,
         "key": key,
         "keep": tuple(keep or ()),
         "redis_url": redis_url,

@@ -152,7 +152,7 @@ class Viapi:
         return sight
 
     async def _submit(self, request: WireRequest, url: str, admission: Admission) -> WireReply:
-        """Start a job; an image that cannot be read makes a job that fails, and is not billed."""
+        """Start a job; one that fails is not billed."""
         found, code = None, ""
         try:
             fixed = self._fixed(url, "TaggingAdImage")
@@ -160,8 +160,8 @@ class Viapi:
         except Refused as refusal:
             code = refusal.code
         body = submitted_body(request_id())
-        self._jobs.submit(body["RequestId"], admission.account, found, code)
-        return self._reply(request, body, is_billed=found is not None)
+        is_billed = self._jobs.submit(body["RequestId"], admission.account, found, code)
+        return self._reply(request, body, is_billed=is_billed)
 
     def _reply(self, request: WireRequest, body: dict[str, Any], *, is_billed: bool = False) -> WireReply:
         reply_id = str(body["RequestId"])

@@ -39,14 +39,15 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._submitted = 0
 
-    def submit(self, job_id: str, account: str, found: dict[str, Any] | None, code: str = "") -> None:
-        """Start a job; one without a find fails with `code`."""
+    def submit(self, job_id: str, account: str, found: dict[str, Any] | None, code: str = "") -> bool:
+        """Start a job; one without a find fails with `code`. Whether it will succeed, and so be billed."""
         ends = self._cloud.options.job_statuses
         end = ends[min(self._submitted, len(ends) - 1)]
         self._submitted += 1
         if len(self._jobs) >= _KEPT:
             self._forget()
         self._jobs[job_id] = Job(account, self._cloud.clock.monotonic(), end, found, code)
+        return found is not None and end == "PROCESS_SUCCESS"
 
     def poll(self, job_id: str, account: str) -> dict[str, Any]:
         """The `Data` of an answer to a poll; refuses an unknown job, one of another account, an expired one."""

@@ -127,6 +127,11 @@ def rows(value: Any) -> list[Any]:
     return [] if is_blank(value) else [value]
 
 
+def objects(value: Any) -> list[Row]:
+    """The objects of a list; anything else in it is passed over."""
+    return [item for item in rows(value) if isinstance(item, dict)]
+
+
 def flat(value: Any, depth: int = 0) -> Iterator[Any]:
     """The items of lists in lists, nulls dropped."""
     if depth > MAX_DEPTH:
@@ -263,6 +268,21 @@ def pick(item: Row, names: tuple[str, ...]) -> Any:
         if not is_blank(value := item.get(name)):
             return value
     return None
+
+
+def named(value: Any, columns: Columns) -> list[Row]:
+    """The objects of a list that have a name for a tag.
+
+    What else a vendor puts into a list (numbers, texts, objects without a name) is passed over: an answer that is
+    understood and names nothing is empty, not broken.
+    """
+    return [item for item in objects(value) if is_named(item, columns)]
+
+
+def is_named(item: Row, columns: Columns) -> bool:
+    """Whether an object names a tag."""
+    name = pick(item, columns.name)
+    return not isinstance(name, (list, dict)) and text(name) is not None
 
 
 def tag(item: Any, columns: Columns, shared: Row | None = None) -> Tag:

@@ -15,7 +15,7 @@ from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Call, Exchange, Facts, Image, Job, Moment, Quota, Reply, Request, Tag
 from imgtag_pipeline.providers import options, oss_calls
 from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
-from imgtag_pipeline.providers.decode import Columns, best_first, number, rows, tag
+from imgtag_pipeline.providers.decode import Columns, best_first, named, number, tag
 from imgtag_pipeline.providers.oss_calls import Body, Service, Signature, listed
 from imgtag_pipeline.providers.oss_objects import Place
 
@@ -144,7 +144,7 @@ class OssLabels:
 
 def read_labels(body: Body) -> tuple[Tag, ...]:
     """The labels, best first. Their order is not promised, and a parent need not be among them."""
-    return best_first([_label(item) for item in rows(listed(body, "Labels"))])
+    return best_first([_label(item) for item in named(listed(body, "Labels"), COLUMNS)])
 
 
 def _label(item: Any) -> Tag:

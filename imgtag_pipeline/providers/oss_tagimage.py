@@ -14,7 +14,7 @@ from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Call, Exchange, Facts, Image, Job, Moment, Quota, Reply, Request, Tag
 from imgtag_pipeline.providers import oss_calls
 from imgtag_pipeline.providers.credentials import AlibabaDefault, Credentials, renewed
-from imgtag_pipeline.providers.decode import Columns, best_first, number, rows, tag, text
+from imgtag_pipeline.providers.decode import Columns, best_first, named, number, tag, text
 from imgtag_pipeline.providers.oss_calls import Body, Service, Signature, listed
 from imgtag_pipeline.providers.oss_objects import Place
 
@@ -141,7 +141,7 @@ class OssTagimage:
 
 def read_tags(body: Body) -> tuple[Tag, ...]:
     """The tags, best first; a parent stays before its child, which has the same confidence."""
-    return best_first([_tag(item) for item in rows(listed(body, "Tags"))])
+    return best_first([_tag(item) for item in named(listed(body, "Tags"), COLUMNS)])
 
 
 def _tag(item: Any) -> Tag:

@@ -32,7 +32,7 @@ from imgtag_pipeline.model import (
 )
 from imgtag_pipeline.providers import options, tencent_calls
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
-from imgtag_pipeline.providers.decode import Columns, best_first, rows, tag
+from imgtag_pipeline.providers.decode import Columns, best_first, named, tag
 from imgtag_pipeline.providers.image_modes import ImageMode, Manner
 from imgtag_pipeline.providers.precheck import Limits
 from imgtag_pipeline.providers.tencent_calls import Body
@@ -180,4 +180,4 @@ class TencentV1:
 
 def read_tags(body: Body) -> tuple[Tag, ...]:
     """The tags, best first; the vendor does not sort them."""
-    return best_first([tag(item, COLUMNS) for item in rows(body.tags)])
+    return best_first([tag(item, COLUMNS) for item in named(body.tags, COLUMNS)])

@@ -31,7 +31,7 @@ from imgtag_pipeline.model import (
 from imgtag_pipeline.providers import tencent_calls
 from imgtag_pipeline.providers.bodies import multipart
 from imgtag_pipeline.providers.credentials import Credentials, Environment, renewed
-from imgtag_pipeline.providers.decode import Columns, best_first, row, rows, tag
+from imgtag_pipeline.providers.decode import Columns, best_first, named, objects, tag
 from imgtag_pipeline.providers.image_modes import ImageMode, Manner
 from imgtag_pipeline.providers.precheck import Limits
 from imgtag_pipeline.providers.tencent_calls import Body
@@ -176,5 +176,5 @@ class TencentV2:
 
 def read_tags(body: Body) -> tuple[Tag, ...]:
     """The tags, best first: `data` is a list of objects with `items`, or one such object."""
-    items = [item for part in rows(body.data) for item in rows(row(part).get("items"))]
+    items = [item for part in objects(body.data) for item in named(part.get("items"), COLUMNS)]
     return best_first([tag(item, COLUMNS) for item in items])

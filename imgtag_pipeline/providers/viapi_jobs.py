@@ -8,14 +8,14 @@ and by the `Date` of the replies, so no clock is needed.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
-from imgtag_pipeline.errors import FatalError, PermanentError, TransientError
+from imgtag_pipeline.errors import Billing, FatalError, PermanentError, TransientError
 from imgtag_pipeline.model import Answer, Call, Image, Job, Reply, Result, SaveJob, Step, Tag, ask
-from imgtag_pipeline.providers.codes import said
+from imgtag_pipeline.providers.codes import PERMANENT, said
 from imgtag_pipeline.providers.decode import Malformed, is_blank, row, text
 from imgtag_pipeline.providers.image_modes import Handed
 from imgtag_pipeline.providers.viapi_codes import verdict
@@ -37,6 +37,9 @@ STATES: Final[dict[str, str]] = {
     "LIMIT_RETRY_FAILED": "wait and submit",
     "JOB_CANCELED": "fail",
 }
+# Failed calls are not billed (https://help.aliyun.com/document_detail/202489.html); so a job is settled when it ends.
+UNBILLED: Final = frozenset(("PROCESS_FAILED", "TIMEOUT_FAILED", "LIMIT_RETRY_FAILED", "JOB_CANCELED"))
+UNKNOWN: Final = frozenset(("UNKNOWN", "EXPIRED"))  # the vendor does not tell how the job ended
 
 
 class Submitting(Protocol):
@@ -149,7 +152,7 @@ def converse(provider: Submitting, image: Image, known: Job | None) -> Generator
 
 def _submit(provider: Submitting, image: Image, located: Handed, wait: float) -> Generator[Step, Any, str | Answer]:
     """The id of a new job, remembered; or the answer itself, should it come at once."""
-    call = provider.action_call({"ImageURL": located.url or ""}, wait)
+    call = replace(provider.action_call({"ImageURL": located.url or ""}, wait), is_settled_later=True)
     submitted = (yield from ask(call)).once(submission_of)
     if isinstance(submitted, str):
         yield SaveJob(image, submitted)
@@ -208,14 +211,18 @@ def _is_unknown_id(error: PermanentError) -> bool:
 
 def _is_submitted_again(state: State) -> bool:
     action = STATES.get(state.status, "")
-    if action == "by code":
-        return state.code is not None and not issubclass(verdict(state.code, 400).error, (PermanentError, FatalError))
+    if action == "by code":  # a code with a limit of its own (a dead link) would meet the same again
+        found = verdict(state.code, 400) if state.code is not None else PERMANENT
+        return not issubclass(found.error, (PermanentError, FatalError)) and found.max_attempts is None
     return state.is_expired or action in ("submit", "wait and submit")
 
 
 def _failure(state: State, job_id: str) -> PermanentError:
     code = state.code or state.status
     detail = f", {state.message}" if state.message else ""
+    billing: Billing = "no" if state.status in UNBILLED else "unknown" if state.status in UNKNOWN else "yes"
     if STATES.get(state.status) == "by code" and issubclass(verdict(code, 400).error, FatalError):
         raise FatalError(f"the job ended as {state.status}: {code}{detail}", code=code, request_id=job_id)
-    return PermanentError(f"the job ended as {state.status}: {code}{detail}", code=code, request_id=job_id)
+    return PermanentError(
+        f"the job ended as {state.status}: {code}{detail}", code=code, request_id=job_id, billing=billing
+    )

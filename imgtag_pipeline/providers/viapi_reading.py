@@ -18,8 +18,11 @@ from imgtag_pipeline.providers.decode import (
     decode,
     flat,
     is_blank,
+    is_named,
     loads,
+    named,
     number,
+    objects,
     plain,
     row,
     rows,
@@ -58,9 +61,10 @@ def read_tags(action: Action, data: Any) -> tuple[Tag, ...]:
     fields = _data(data)
     found = []
     shared = {name: plain(value) for name, value in fields.items() if name != action.field}
-    for item in rows(fields.get(action.field)):
-        # Styles are plain strings (a list of one may be one string).
-        fields_of = item if isinstance(item, dict) else {"Style": item} if action.field == "Styles" else row(item)
+    listed = fields.get(action.field)
+    if action.field == "Styles":  # plain strings (a list of one may be one string)
+        listed = [item if isinstance(item, dict) else {"Style": item} for item in rows(listed)]
+    for fields_of in named(listed, action.columns):
         one = tag(fields_of, action.columns, shared)
         found.append(action.refine(one, fields_of) if action.refine else one)
     return best_first(found)
@@ -80,9 +84,9 @@ def logos_of(reply: Reply) -> list[tuple[str | None, tuple[Tag, ...]]]:
     return [
         (
             text(element.get("ImageURL")),
-            best_first([one for result in rows(element.get("Results")) for one in _logos(row(result))]),
+            best_first([one for result in objects(element.get("Results")) for one in _logos(result)]),
         )
-        for element in map(row, rows(_data(data).get("Elements")))
+        for element in objects(_data(data).get("Elements"))
     ]
 
 
@@ -90,8 +94,9 @@ def _logos(result: Row) -> list[Tag]:
     rate = result.get("Rate")
     shared = {name: plain(value) for name, value in result.items() if name not in _LOGO_DROPPED}
     sure = {"confidence": confidence(rate, 100.0), "confidence_raw": number(rate)}
-    label = text(result.get("Label"))
-    found = [tag(item, ACTIONS["RecognizeLogo"].columns, shared) for item in rows(result.get("LogosData"))]
+    label = None if isinstance(result.get("Label"), (list, dict)) else text(result.get("Label"))
+    columns = ACTIONS["RecognizeLogo"].columns
+    found = [tag(item, columns, shared) for item in named(result.get("LogosData"), columns)]
     if not found and label is not None and label.lower() != "normal":
         found = [Tag(label, "logo", extra=shared)]
     return [replace(one, **sure) for one in found]  # type: ignore[arg-type]
@@ -106,8 +111,9 @@ def read_ad(info: Any) -> tuple[Tag, ...]:
     for group, value in row(info).items():
         kind = _GROUPS.get(group.lower())
         for item in flat(value):
-            fields = {name.lower(): part for name, part in row(item).items()}
-            found.append(_ad_tag(fields, kind, {} if kind else {"group": group}))
+            fields = {name.lower(): part for name, part in item.items()} if isinstance(item, dict) else {}
+            if is_named(fields, ACTIONS["TaggingAdImage"].columns):
+                found.append(_ad_tag(fields, kind, {} if kind else {"group": group}))
     return best_first(found)
 
 
@@ -157,10 +163,10 @@ def read_job_result(result: Any) -> tuple[Tag, ...]:
     listed = _any_case(outer, "tags")
     if listed is None:
         raise Malformed("the result has neither tags nor tagInfo")
-    for item in rows(listed):
-        inner = row(unwrapped(_any_case(row(item), "value") or {}))
-        info = _any_case(inner, "taginfo")
-        found.extend(read_ad(info) if not is_blank(info) else ())
+    for item in objects(listed):
+        inner = unwrapped(_any_case(item, "value") or {})
+        info = _any_case(inner, "taginfo") if isinstance(inner, dict) else None
+        found.extend(read_ad(info) if isinstance(info, dict) else ())
     return best_first(found)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from imgtag_pipeline.errors import CallError
+from imgtag_pipeline.errors import CallError, PermanentError
 from imgtag_pipeline.model import Answer, Call, Image, Job, Reply
 from imgtag_pipeline.providers import Keys, Provider, get
 from imgtag_pipeline.providers.viapi_actions import ACTIONS
@@ -74,6 +74,8 @@ def come_to(provider: Provider, name: str, reply: Reply) -> dict[str, Any]:
         }
     except StopIteration as done:
         (answer,) = done.value
+        if isinstance(answer, PermanentError):
+            return {"failed": answer.code, "request_id": answer.request_id, "billing": answer.billing}
         assert isinstance(answer, Answer)
         return {"request_id": answer.request_id, "tags": [told(tag) for tag in answer.tags]}
     return {"next": step.operation if isinstance(step, Call) else type(step).__name__}

@@ -179,3 +179,14 @@ def test_too_fast(client, version):
     """Over the quota the code is 15."""
     codes = {client.tencent(version, fields(version, url=URL)).code for _ in range(3)}
     assert codes == {"ok", "15"}
+
+
+@VERSIONS
+def test_a_chunked_body_is_refused_by_v2_alone(emulator, version):
+    """V2's manual asks for a Content-Length and answers 411 without; V1's says nothing of it."""
+    path = {"v1": "/v1/detection/imagetag_detect", "v2": "/imagetag/picture_classify"}[version]
+    connection = http.client.HTTPConnection(emulator.url.removeprefix("http://"), timeout=10)
+    connection.request("POST", path, iter([b'{"url"', b": 1}"]), encode_chunked=True)
+    reply = connection.getresponse()
+    assert reply.status == {"v1": 200, "v2": 411}[version]
+    connection.close()

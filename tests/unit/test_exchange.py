@@ -38,8 +38,13 @@ async def outcomes_of(exchange, images, *, call=None, read=None):
     async def save_job(key, job):
         saved.append((key, job.job_id))
 
+    async def settle(billed, spent):
+        while spent.unsettled:
+            spent.unsettled.pop()
+            spent.pay(billed, 7500)
+
     with ThreadPoolExecutor(1) as threads:
-        talker = Talker(Script(exchange), reply, bytes_of, save_job, threads, FakeClock())
+        talker = Talker(Script(exchange), reply, bytes_of, save_job, settle, threads, FakeClock())
         return await talker.outcomes(images, {}), saved
 
 

@@ -125,9 +125,18 @@ def test_wide_tells_not_seen_from_no_answer():
     assert wide.column("error_code").to_pylist() == [None, "NullUrl", None, "HTTP404", None]
 
 
-def test_wide_number_is_measure_then_confidence_then_one():
-    """Where an operation has its own measure it stands there; without a number a seen tag is 1; twice is the larger."""
-    found = outcomes([tag("red", 0.9, measure=0.25), tag("old"), tag("cat", 0.3), tag("cat", 0.8), tag("cat", 0.5)])
+def test_a_wide_cell_is_the_confidence_of_the_long_table():
+    """Where a tag has a share as well, the cell is its confidence; `value="measure"` asks for the share."""
+    found = outcomes([tag("black", 0.8166, measure=0.1872), tag("present")])
+    for value, black in (("confidence", 0.8166), ("measure", 0.1872)):
+        wide = expand.wide(rows_of(1), found, positions(0), vocabulary=["black", "present"], value=value)
+        assert wide.column("tag_black").to_pylist() == [pytest.approx(black)]
+        assert wide.column("tag_present").to_pylist() == [1]
+
+
+def test_wide_number_is_confidence_then_measure_then_one():
+    """Without a confidence an operation's own measure stands there, without a number 1; twice is the larger."""
+    found = outcomes([tag("red", measure=0.25), tag("old"), tag("cat", 0.3), tag("cat", 0.8), tag("cat", 0.5)])
     wide = expand.wide(rows_of(1), found, positions(0), vocabulary=["red", "old", "cat"])
     assert [wide.column(i)[0].as_py() for i in (1, 2, 3)] == [0.25, 1, pytest.approx(0.8)]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
-from imgtag_pipeline.model import Box, Tag
+from imgtag_pipeline import providers
+from imgtag_pipeline.model import Box, Image, Reply, Tag
+from imgtag_pipeline.providers import Keys
 from imgtag_pipeline.providers.decode import (
     Columns,
     Malformed,
@@ -224,3 +227,31 @@ def test_text_that_is_no_json_is_malformed(written):
     """At most four rounds."""
     with pytest.raises(Malformed):
         unwrapped(written)
+
+
+@pytest.mark.parametrize(
+    ("address", "body"),
+    [
+        ("oss_labels", {"RequestId": "r", "Labels": [{"new": 1}, "text", 7, {"LabelName": " "}], "More": {}}),
+        ("oss_tagimage", {"RequestId": "r", "Tags": [{"new": 1}, "text", [1], {"TagName": None}], "More": {}}),
+        ("tencent_v1", {"code": 0, "tags": [{"new": 1}, "text", 7], "more": []}),
+        ("tencent_v2", {"code": 0, "data": [{"items": [{"new": 1}, 7]}, "text", {"more": 1}]}),
+        ("viapi/TaggingImage", {"RequestId": "r", "Data": {"Tags": [{"New": 1}, "text", 7], "More": 1}}),
+        ("viapi/DetectImageElements", {"RequestId": "r", "Data": {"Elements": [{"New": 1}, 7], "More": {}}}),
+        ("viapi/RecognizeFood", {"RequestId": "r", "Data": {"TopFives": [{"Calorie": 3}, "text"]}}),
+        ("viapi/RecognizeScene", {"RequestId": "r", "Data": {"Tags": [{"Confidence": 3}]}}),
+    ],
+)
+def test_items_that_name_nothing_make_an_empty_answer(address, body):
+    """Unknown fields and items without a usable field are passed over in every provider; the answer is understood."""
+    keys = Keys("key-id", "secret", app_id="1000001")
+    provider = providers.get(address, credentials=keys)
+    url = "https://b.oss-cn-shanghai.aliyuncs.com/a.jpg"
+    exchange = provider.exchange([Image("k", url)], {})
+    call = next(exchange)
+    reply = Reply(200, {}, json.dumps(body).encode())
+    provider.check(call, reply)
+    with pytest.raises(StopIteration) as done:
+        exchange.send(reply)
+    (answer,) = done.value.value
+    assert answer.tags == ()

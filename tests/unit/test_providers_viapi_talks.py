@@ -239,7 +239,7 @@ def test_a_job_that_failed_by_chance_is_submitted_again_a_few_times(end, wait):
     for number in (1, 2):
         submitted(exchange, f"job-{number}")
         submit = exchange.send(end)
-        assert (submit.operation, submit.wait) == ("TaggingAdImage", wait)
+        assert (submit.operation, submit.wait, submit.is_settled_later) == ("TaggingAdImage", wait, True)
     submitted(exchange, "job-3")
     (error,) = finished(exchange, end)
     assert isinstance(error, PermanentError)
@@ -251,6 +251,7 @@ def test_a_job_that_failed_by_chance_is_submitted_again_a_few_times(end, wait):
     [
         (state("JOB_CANCELED"), "JOB_CANCELED"),
         (state("PROCESS_FAILED", ErrorCode="InvalidImage.Content", ErrorMessage="no"), "InvalidImage.Content"),
+        (state("PROCESS_FAILED", ErrorCode="InvalidImage.Download"), "InvalidImage.Download"),
         (state("PROCESS_FAILED"), "PROCESS_FAILED"),
     ],
 )
