@@ -246,7 +246,7 @@ def test_items_that_name_nothing_make_an_empty_answer(address, body):
     """Unknown fields and items without a usable field are passed over in every provider; the answer is understood."""
     keys = Keys("key-id", "secret", app_id="1000001")
     provider = providers.get(address, credentials=keys)
-    url = "https://b.oss-cn-shanghai.aliyuncs.com/a.jpg"
+    url = "https://bucket.oss-cn-shanghai.aliyuncs.com/a.jpg"
     exchange = provider.exchange([Image("k", url)], {})
     call = next(exchange)
     reply = Reply(200, {}, json.dumps(body).encode())
