@@ -63,8 +63,7 @@ class Options:
     min_confidence: show tags of at least this confidence, 0..1; tags without a confidence stay. Only a view.
     top_k: show at most so many tags per image, best first. Only a view.
     vocabulary: wide only: the tags that become columns, in this order. Default: the tags seen, most frequent first.
-    value: wide only: what a cell holds, "confidence" (as in the long table; the operation's own measure only where it
-        gives no confidence) or "measure" (share of a colour, severity of a defect; confidence where there is none).
+    value: wide only: "confidence" (a measure only where there is none) or "measure" (share, severity) in the cells.
     checkpoint: the tag store, a folder or fsspec URL; what it knows is not asked again. Default: memory.
     key: column that identifies an image, as it is written. Default: the URL in its normal spelling, unsigned.
     keep: long only: further columns of yours to carry along.
