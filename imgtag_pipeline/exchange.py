@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard
+from functools import partial
+from typing import Any, Final, Protocol, TypeGuard
 
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import (
@@ -38,6 +40,9 @@ from imgtag_pipeline.report import BILLINGS, Spent
 from imgtag_pipeline.urls import redact
 
 log = logging.getLogger("imgtag_pipeline")
+
+# Computations that took too long and still run, of all runs of this process: a thread cannot be ended.
+_GIVEN_UP: Final[dict[tuple[str, ...], Future[Any]]] = {}
 
 
 class Conversational(Protocol):
@@ -130,7 +135,7 @@ class Talker:
             case ReadImage():
                 return await self.read(step.image.url, spent, max_bytes=step.max_bytes, timeout=step.timeout)
             case Compute():
-                return await self._compute(step)
+                return await self._compute(step, images)
             case SaveJob():
                 await self._save_job(step, spent)
                 return None
@@ -143,12 +148,33 @@ class Talker:
             spent.has_job = False
             raise
 
-    async def _compute(self, step: Compute) -> Any:
-        future = asyncio.get_running_loop().run_in_executor(self.executor, step.function)
-        done, _ = await asyncio.wait([future], timeout=step.timeout)
+    async def _compute(self, step: Compute, images: Sequence[Image]) -> Any:
+        """What the function returns. Only the time in which it runs counts, not the wait for a free thread."""
+        key = tuple(image.key for image in images)
+        if (before := _GIVEN_UP.get(key)) is not None:  # one thread for an image: the earlier one ends first
+            await asyncio.wait([asyncio.wrap_future(before)], timeout=step.timeout)
+            if not before.done():
+                raise _too_slow(step)
+        loop = asyncio.get_running_loop()
+        started = loop.create_future()
+        work = self.executor.submit(_announced, step.function, partial(_tell, loop, started))
+        future = asyncio.wrap_future(work)
+        try:
+            await asyncio.wait([started, future], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([future], timeout=step.timeout)
+        except asyncio.CancelledError:
+            self._give_up(key, work)
+            raise
         if not done:
-            raise PermanentError(f"tagging took longer than {step.timeout:g} s; raise timeout=", code="ComputeTimeout")
+            self._give_up(key, work)
+            raise _too_slow(step)
         return future.result()
+
+    def _give_up(self, key: tuple[str, ...], work: Future[Any]) -> None:
+        """Leave a computation to itself; while it runs, none of the same image begins."""
+        if not work.cancel():
+            _GIVEN_UP[key] = work
+            work.add_done_callback(lambda _: _GIVEN_UP.pop(key, None))
 
     def _bug(self, error: Exception) -> PermanentError:
         log.error("event=provider_error type=%s detail=%s", type(error).__name__, redact(str(error)))
@@ -160,6 +186,24 @@ class Talker:
 
 def _billing(result: Result) -> Billing:
     return "yes" if isinstance(result, Answer) else result.billing
+
+
+def _announced(function: Callable[[], Any], begin: Callable[[], None]) -> Any:
+    begin()
+    return function()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, started: asyncio.Future[None]) -> None:
+    """From a worker thread: the computation begins now."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(lambda: started.done() or started.set_result(None))
+
+
+def _too_slow(step: Compute) -> TransientError:
+    return TransientError(
+        f"tagging took longer than {step.timeout:g} s; run again when the machine is less busy, or raise timeout=",
+        code="ComputeTimeout",
+    )
 
 
 def _waits_alone(result: Result | CallError, images: Sequence[Image]) -> TypeGuard[CallError]:

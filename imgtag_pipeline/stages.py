@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -41,7 +42,6 @@ from imgtag_pipeline.transport import Transport
 
 log = logging.getLogger("imgtag_pipeline")
 
-COMPUTE_THREADS: Final = 2
 MOST_IN_FLIGHT: Final = 256
 MOST_WINDOW: Final = 1024
 LEAST_WINDOW: Final = 64
@@ -99,7 +99,7 @@ class Stages:
         transport = await stack.enter_async_context(
             Transport(connections=max(concurrency, 16), allow_private=options.allow_private)
         )
-        threads = ThreadPoolExecutor(COMPUTE_THREADS, "imgtag-compute")
+        threads = ThreadPoolExecutor(usable_cores(), "imgtag-compute")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         reader = ImageReader(
             transport.download,
@@ -191,6 +191,13 @@ def checker(options: Options, provider: Provider) -> Callable[[str], PermanentEr
         return check_before(provider, url, allow_private=options.allow_private, allow_local=allow_local)
 
     return check
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on: so many threads compute at a time."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
 
 
 def concurrency_of(options: Options, provider: Provider) -> int:

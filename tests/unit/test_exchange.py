@@ -1,5 +1,8 @@
 """A conversation is carried out step by step, and every failure in it becomes a row."""
 
+import asyncio
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -172,3 +175,36 @@ async def test_a_faulty_provider_is_a_failed_row_not_a_dead_job(results):
     outcomes, _ = await outcomes_of(exchange, [A])
     assert (outcomes[0].status, outcomes[0].error_code) == ("failed", "ProviderError")
     assert "fault of the provider" in outcomes[0].error
+
+
+def computing(function, timeout):
+    def exchange(images, jobs):
+        yield Compute(function, timeout)
+        return [Answer((Tag("seen"),)) for _ in images]
+
+    return exchange
+
+
+async def test_the_wait_for_a_thread_is_no_part_of_a_computation():
+    """64 images in flight on one thread: all are computed, though together they take longer than the limit."""
+    with ThreadPoolExecutor(1) as threads:
+        talker = Talker(Script(computing(lambda: time.sleep(0.03), 1.0)), None, None, None, threads, FakeClock())
+        asked = [talker.outcomes([Image(f"k{number}", "a.jpg")], {}) for number in range(64)]
+        outcomes = [outcome for (outcome,) in await asyncio.gather(*asked)]
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+
+
+async def test_a_computation_that_took_too_long_is_asked_again_and_has_one_thread():
+    """The machine may have been busy. While the thread of a given-up image runs, no second one computes it."""
+    is_over, begun = threading.Event(), []
+
+    def work():
+        begun.append(1)
+        is_over.wait(30)
+
+    with ThreadPoolExecutor(2) as threads:
+        talker = Talker(Script(computing(work, 0.05)), None, None, None, threads, FakeClock())
+        tries = [(await talker.outcomes([A], {}))[0] for _ in range(2)]
+        is_over.set()
+    assert [(one.error_code, one.is_final) for one in tries] == [("ComputeTimeout", False)] * 2
+    assert len(begun) == 1
