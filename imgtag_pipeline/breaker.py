@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from imgtag_pipeline.errors import BreakerOpen, ConfigError
 from imgtag_pipeline.model import Outcome
+
+# Refusals that are about the object by their name: a table may begin with many of these.
+_OF_THE_OBJECT: Final = frozenset(("NoSuchKey", "InvalidObjectState", "InvalidObjectName", "ImageTooLarge"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,16 +17,19 @@ class BreakerLimits:
     """When a run stops by itself. Only images that a vendor was asked about count, never files that are missing.
 
     `unanswered_in_a_row`: images without an answer, all with one code (the vendor is down). `refused_in_a_row`: images
-    refused with one code (a setting is wrong). `failed_share` of the last `window` images, 0..1, None for no limit.
+    refused with one code (a setting is wrong). `refused_at_first`: the same, where no image has had another outcome so
+    far and each refusal may have been billed; codes that name a missing or unfit object do not count. `failed_share`
+    of the last `window` images, 0..1, None for no limit.
     """
 
     unanswered_in_a_row: int = 20
     refused_in_a_row: int = 200
+    refused_at_first: int = 10
     failed_share: float | None = 0.95
     window: int = 1000
 
     def __post_init__(self) -> None:
-        if min(self.unanswered_in_a_row, self.refused_in_a_row, self.window) < 1:
+        if min(self.unanswered_in_a_row, self.refused_in_a_row, self.refused_at_first, self.window) < 1:
             raise ConfigError("the breaker's limits count images; allowed: whole numbers of 1 or more")
         if self.failed_share is not None and not 0 < self.failed_share <= 1:
             raise ConfigError(f"failed_share is {self.failed_share}; allowed: above 0 up to 1, or None")
@@ -35,6 +42,7 @@ class Breaker:
     limits: BreakerLimits
     _code: str | None = None
     _in_a_row: int = 0
+    _is_first_code: bool = True
     _seen: int = 0
     _failed: int = 0
 
@@ -43,12 +51,17 @@ class Breaker:
         if outcome.calls == 0:
             return None
         if outcome.status != "failed":
-            self._code, self._in_a_row = None, 0
+            self._code, self._in_a_row, self._is_first_code = None, 0, False
             return self._share(is_failed=False)
+        is_one_code = self._code in (None, outcome.error_code)
+        is_to_pay = outcome.billed != "no" and outcome.error_code not in _OF_THE_OBJECT
+        self._is_first_code = self._is_first_code and is_one_code and is_to_pay
         self._in_a_row = self._in_a_row + 1 if outcome.error_code == self._code else 1
         self._code = outcome.error_code
         is_unanswered = not outcome.is_final or outcome.billed == "unknown"
         limit = self.limits.unanswered_in_a_row if is_unanswered else self.limits.refused_in_a_row
+        if self._is_first_code and not is_unanswered:
+            limit = min(limit, self.limits.refused_at_first)
         if self._in_a_row >= limit:
             return BreakerOpen(
                 f"{self._in_a_row} images in a row failed with {self._code} ({outcome.error}); nothing more is sent. "

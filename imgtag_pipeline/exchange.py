@@ -195,8 +195,13 @@ def _announced(function: Callable[[], Any], begin: Callable[[], None]) -> Any:
 
 def _tell(loop: asyncio.AbstractEventLoop, started: asyncio.Future[None]) -> None:
     """From a worker thread: the computation begins now."""
+
+    def settle() -> None:
+        if not started.done():
+            started.set_result(None)
+
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(lambda: started.done() or started.set_result(None))
+        loop.call_soon_threadsafe(settle)
 
 
 def _too_slow(step: Compute) -> TransientError:

@@ -112,13 +112,17 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request; `url` has no query, `query` and `headers` are decoded pairs. Hidden in `repr`: may be signed."""
+    """An HTTP request; `url` has no query, `query` and `headers` are decoded pairs. Hidden in `repr`: may be signed.
+
+    `region` is for the signature only, where the URL does not tell it; it is not sent.
+    """
 
     method: str
     url: str = field(repr=False)
     query: Pairs = field(default=(), repr=False)
     headers: Pairs = field(default=(), repr=False)
     body: bytes = field(default=b"", repr=False)
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

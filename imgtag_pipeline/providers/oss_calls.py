@@ -111,7 +111,7 @@ def converse(image: Image, service: Service, read: Read) -> Generator[Step, Any,
     query: Pairs = (("x-oss-process", service.process),)
     if target.version_id:
         query = (("versionId", target.version_id), *query)
-    reply = yield from ask(Call(service.name, Request("GET", target.url, query), service.quota()))
+    reply = yield from ask(Call(service.name, Request("GET", target.url, query, region=target.region), service.quota()))
     return reply.once(_answer_of, read)
 
 
@@ -148,7 +148,7 @@ def sign(request: Request, moment: Moment, service: Service) -> Request:
             key,
             query,
             headers,
-            region=region_of(request.url, service.place) or "",
+            region=region_of(request.url, service.place) or request.region or "",
             access_key_id=keys.access_key_id,
             access_key_secret=keys.access_key_secret,
             security_token=keys.security_token,

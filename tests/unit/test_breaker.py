@@ -9,6 +9,8 @@ from imgtag_pipeline.model import Outcome
 OK = Outcome("a", "a", "ok", calls=1, billed="yes")
 DOWN = Outcome("a", "a", "failed", error_code="ServiceUnavailable", error="down", calls=3, is_final=False)
 REFUSED = Outcome("a", "a", "failed", error_code="ParameterError", error="wrong", calls=1)
+BILLED = Outcome("a", "a", "failed", error_code="InvalidArgument", error="wrong", calls=1, billed="yes")
+NO_KEY = Outcome("a", "a", "failed", error_code="NoSuchKey", error="no such key", calls=1, billed="yes")
 MISSING = Outcome("a", "a", "failed", error_code="NotFound", error="no such file")
 
 
@@ -27,10 +29,27 @@ def stopped_after(outcomes, **limits):
         ([DOWN] * 19 + [OK] + [DOWN] * 19, None),
         ([REFUSED] * 300, 200),
         ([MISSING] * 5000, None),
+        ([BILLED] * 300, 10),
+        ([MISSING] * 50 + [BILLED] * 300, 60),
+        ([BILLED] * 9 + [OK] + [BILLED] * 199, None),
+        ([NO_KEY] * 9 + [BILLED] * 199, None),
+        ([NO_KEY] * 199, None),
         ([OK] * 5000, None),
         ([DOWN, REFUSED] * 600, 1000),
     ],
-    ids=["vendor down", "an answer between", "refused", "missing files", "all well", "share"],
+    ids=[
+        "vendor down",
+        "an answer between",
+        "refused",
+        "missing files",
+        "billed from the first on",
+        "after missing files",
+        "one answer",
+        "two codes",
+        "missing objects",
+        "all well",
+        "share",
+    ],
 )
 def test_only_failures_of_the_vendor_or_the_settings_stop_a_run(outcomes, stops_after):
     """Counted are images that were asked about; one answer ends a row of failures."""

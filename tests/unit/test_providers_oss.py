@@ -232,3 +232,12 @@ def test_quota_and_identity():
     assert provider.identity() != OssLabels(credentials=KEYS, threshold=0).identity()
     assert provider.price is None
     assert provider.concurrency == 10
+
+
+@pytest.mark.parametrize("kind", [OssLabels, OssTagimage])
+def test_the_region_of_the_images_host_is_signed_for_at_a_foreign_endpoint(kind):
+    """The endpoint does not tell the region, and none is given: that of the reference counts."""
+    provider = kind(credentials=KEYS, endpoint="http://127.0.0.1:8099")
+    step = next(provider.exchange([Image("k", "https://bucket.oss-cn-hangzhou.aliyuncs.com/a.jpg")], {}))
+    signed = provider.sign(step.request, MOMENT)
+    assert "/cn-hangzhou/oss/" in dict(signed.headers)["Authorization"]
