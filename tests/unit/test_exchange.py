@@ -188,7 +188,7 @@ def computing(function, timeout):
 async def test_the_wait_for_a_thread_is_no_part_of_a_computation():
     """64 images in flight on one thread: all are computed, though together they take longer than the limit."""
     with ThreadPoolExecutor(1) as threads:
-        talker = Talker(Script(computing(lambda: time.sleep(0.03), 1.0)), None, None, None, threads, FakeClock())
+        talker = Talker(Script(computing(lambda: time.sleep(0.03), 1.0)), None, None, None, None, threads, FakeClock())
         asked = [talker.outcomes([Image(f"k{number}", "a.jpg")], {}) for number in range(64)]
         outcomes = [outcome for (outcome,) in await asyncio.gather(*asked)]
     assert {outcome.status for outcome in outcomes} == {"ok"}
@@ -203,7 +203,7 @@ async def test_a_computation_that_took_too_long_is_asked_again_and_has_one_threa
         is_over.wait(30)
 
     with ThreadPoolExecutor(2) as threads:
-        talker = Talker(Script(computing(work, 0.05)), None, None, None, threads, FakeClock())
+        talker = Talker(Script(computing(work, 0.05)), None, None, None, None, threads, FakeClock())
         tries = [(await talker.outcomes([A], {}))[0] for _ in range(2)]
         is_over.set()
     assert [(one.error_code, one.is_final) for one in tries] == [("ComputeTimeout", False)] * 2
