@@ -58,6 +58,7 @@ class Talker:
     """Carries conversations out.
 
     `read` gives an image's bytes, `call` a reply; `save_job` remembers a task, `settle` says what it was billed.
+    `threads` is how many the executor has.
     """
 
     provider: Conversational
@@ -67,6 +68,8 @@ class Talker:
     settle: Callable[[Billing, Spent], Awaitable[None]]
     executor: Executor
     clock: Clock
+    threads: int = 1
+    _hung: int = 0
 
     async def outcomes(
         self, images: Sequence[Image], jobs: Mapping[str, Job], spent: Spent | None = None
@@ -160,7 +163,10 @@ class Talker:
         work = self.executor.submit(_announced, step.function, partial(_tell, loop, started))
         future = asyncio.wrap_future(work)
         try:
-            await asyncio.wait([started, future], return_when=asyncio.FIRST_COMPLETED)
+            while not started.done() and not future.done():
+                await asyncio.wait([started, future], timeout=step.timeout, return_when=asyncio.FIRST_COMPLETED)
+                if self._hung >= self.threads and not started.done() and work.cancel():
+                    raise _too_slow(step)  # every thread is busy with a picture that was given up
             done, _ = await asyncio.wait([future], timeout=step.timeout)
         except asyncio.CancelledError:
             self._give_up(key, work)
@@ -174,7 +180,18 @@ class Talker:
         """Leave a computation to itself; while it runs, none of the same image begins."""
         if not work.cancel():
             _GIVEN_UP[key] = work
-            work.add_done_callback(lambda _: _GIVEN_UP.pop(key, None))
+            self._hung += 1
+            loop = asyncio.get_running_loop()
+            work.add_done_callback(lambda _: self._ended(key, loop))
+
+    def _ended(self, key: tuple[str, ...], loop: asyncio.AbstractEventLoop) -> None:
+        """From a worker thread: a given-up computation has ended."""
+        _GIVEN_UP.pop(key, None)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            loop.call_soon_threadsafe(self._is_free_again)
+
+    def _is_free_again(self) -> None:
+        self._hung -= 1
 
     def _bug(self, error: Exception) -> PermanentError:
         log.error("event=provider_error type=%s detail=%s", type(error).__name__, redact(str(error)))

@@ -99,7 +99,8 @@ class Stages:
         transport = await stack.enter_async_context(
             Transport(connections=max(concurrency, 16), allow_private=options.allow_private)
         )
-        threads = ThreadPoolExecutor(usable_cores(), "imgtag-compute")
+        cores = usable_cores()
+        threads = ThreadPoolExecutor(cores, "imgtag-compute")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         reader = ImageReader(
             transport.download,
@@ -126,7 +127,7 @@ class Stages:
             qps=options.qps,
             share_of=provider.quota.key,
         )
-        talker = Talker(provider, caller.call, caller.read, store.save_job, caller.settle, threads, clock)
+        talker = Talker(provider, caller.call, caller.read, store.save_job, caller.settle, threads, clock, cores)
         run = Run(
             store=store,
             talker=talker,

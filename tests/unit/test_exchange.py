@@ -208,3 +208,15 @@ async def test_a_computation_that_took_too_long_is_asked_again_and_has_one_threa
         is_over.set()
     assert [(one.error_code, one.is_final) for one in tries] == [("ComputeTimeout", False)] * 2
     assert len(begun) == 1
+
+
+async def test_threads_that_hang_for_good_end_no_run_in_a_standstill():
+    """Every thread is busy with a given-up picture: the others are told as too slow, to be asked again."""
+    is_over = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        work = computing(lambda: is_over.wait(30), 0.05)
+        talker = Talker(Script(work), None, None, None, None, threads, FakeClock())
+        asked = [talker.outcomes([Image(f"hung{number}", "a.jpg")], {}) for number in range(5)]
+        outcomes = [outcome for (outcome,) in await asyncio.wait_for(asyncio.gather(*asked), 20)]
+        is_over.set()
+    assert {(one.error_code, one.is_final) for one in outcomes} == {("ComputeTimeout", False)}
