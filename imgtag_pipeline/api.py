@@ -16,7 +16,7 @@ from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.discreet import alone, discreet
 from imgtag_pipeline.errors import ConfigError, RowsFailed
-from imgtag_pipeline.options import Options, OptionWords, spoken
+from imgtag_pipeline.options import Options, OptionWords, failed_limit, spoken
 from imgtag_pipeline.pipeline import Pipeline
 from imgtag_pipeline.plan import Plan
 from imgtag_pipeline.progress import Bar
@@ -79,7 +79,7 @@ def enrich(
     col: str | None = None,
     overwrite: bool = False,
     limit: int | None = None,
-    max_failed: int | None = None,
+    max_failed: int | str | None = None,
     **words: Unpack[OptionWords],
 ) -> RunReport:
     """Files in, files out, larger than memory; gives back the report.
@@ -87,14 +87,14 @@ def enrich(
     `source`: Parquet, CSV or JSON lines; one file, a glob or a dataset folder, local or any fsspec URL. `out`: a file
     whose suffix says the format, or a folder for a Parquet dataset; written whole or not at all, never over something
     that exists unless `overwrite`. `limit`: only the first so many rows. `max_failed`: with more failed images than
-    this the report's `exit_code` is 1 (nothing is raised, OUT is written). The other words are the options below.
+    this (a number, or a share of the distinct images such as "1%") the report's `exit_code` is 1 (nothing is raised,
+    OUT is written). The other words are the options below.
 
     Raises what `label` raises; after any of these nothing stands at `out`, and a re-run with the same checkpoint
     continues.
     """
     options = Options.of(words)
-    if max_failed is not None and max_failed < 0:
-        raise ConfigError(f"max_failed is {max_failed}; give a number of images from 0 up")
+    failed_limit(max_failed)
     source, out = os.fspath(source), os.fspath(out)
     files = open_files(source, storage_options=options.storage_options)
     if limit is not None:
@@ -217,8 +217,9 @@ def _lazily(pipeline: Pipeline) -> Iterator[pa.RecordBatch]:
             raise error
 
 
-def _judged(report: RunReport, max_failed: int | None) -> RunReport:
-    is_too_many = max_failed is not None and report.failed_images > max_failed
+def _judged(report: RunReport, max_failed: int | str | None) -> RunReport:
+    most = failed_limit(max_failed, report.images)
+    is_too_many = most is not None and report.failed_images > most
     return replace(report, exit_code=RowsFailed.exit_code) if is_too_many else report
 
 

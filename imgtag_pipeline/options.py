@@ -191,6 +191,21 @@ def _default(one: Field[Any]) -> Any:
     return one.default_factory() if callable(one.default_factory) else one.default
 
 
+def failed_limit(value: int | str | None, images: int = 0) -> float | None:
+    """Failed images that are allowed among so many: a number, or a share such as "1%". Raises `ConfigError`."""
+    if value is None:
+        return None
+    text = str(value).strip()
+    is_share = text.endswith("%")
+    try:
+        number = float(text[:-1]) if is_share else int(text)
+    except ValueError:
+        number = -1
+    if isinstance(value, bool) or not 0 <= number <= (100 if is_share else _MOST):
+        raise ConfigError(f"max_failed is {value!r}; allowed: a number of images from 0 up, or a share such as '1%'")
+    return images * number / 100 if is_share else number
+
+
 def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")

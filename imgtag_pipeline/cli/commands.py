@@ -84,7 +84,9 @@ def label(
     budget: Annotated[float | None, typer.Option("--budget", help="yuan to spend at most")] = None,
     max_calls: Annotated[int | None, typer.Option("--max-calls", help="paid calls to send at most")] = None,
     price: Annotated[float | None, typer.Option("--price", help="yuan per call, where it is not published")] = None,
-    max_failed: Annotated[int, typer.Option("--max-failed", help="failed images up to which the exit code is 0")] = 0,
+    max_failed: Annotated[
+        str, typer.Option("--max-failed", help="failed images (or a share, 1%) up to which the exit code is 0")
+    ] = "0",
     retry_failed: RetryFailed = False,
     min_confidence: Annotated[
         float | None, typer.Option("--min-confidence", help="show tags from here, 0 to 1")

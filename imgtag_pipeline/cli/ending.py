@@ -48,7 +48,7 @@ def _tell_report(error: BaseException, *, as_json: bool) -> None:
         typer.echo(aligned(why_is_said_below), err=True)
 
 
-def end_run(report: RunReport, out: str, *, max_failed: int, as_json: bool, is_quiet: bool) -> None:
+def end_run(report: RunReport, out: str, *, max_failed: str, as_json: bool, is_quiet: bool) -> None:
     """Tell the report of a run that came to its end, and exit with 1 where too many images failed."""
     with undisturbed():
         if as_json:

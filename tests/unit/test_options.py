@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.options import Options
+from imgtag_pipeline.options import Options, failed_limit
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,18 @@ def test_numpy_numbers_are_numbers():
 def test_a_checkpoint_url_does_not_stand_in_the_options_repr():
     """It may carry a password."""
     assert "hunter2" not in repr(Options(checkpoint="ftp://me:hunter2@host/tags"))
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"), [(None, None), (0, 0), ("3", 3), ("1%", 2), ("0%", 0), ("0.5%", 1), ("100%", 200)]
+)
+def test_failed_images_are_allowed_as_a_number_or_a_share(value, allowed):
+    """Of 200 images."""
+    assert failed_limit(value, 200) == allowed
+
+
+@pytest.mark.parametrize("value", [-1, "-1", "x", "%", "101%", "nan%", "1.5", True])
+def test_a_limit_of_failed_images_that_is_none_is_refused(value):
+    """The sentence says both forms."""
+    with pytest.raises(ConfigError, match="a share such as '1%'"):
+        failed_limit(value)
