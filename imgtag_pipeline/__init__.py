@@ -23,6 +23,7 @@ from imgtag_pipeline.errors import (
 from imgtag_pipeline.plan import Plan
 from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.report import RunReport
+from imgtag_pipeline.stopping import Stop
 
 __all__ = [
     "BreakerLimits",
@@ -40,6 +41,7 @@ __all__ = [
     "RowsFailed",
     "RunReport",
     "RunStopped",
+    "Stop",
     "StoreError",
     "ThrottledError",
     "TransientError",

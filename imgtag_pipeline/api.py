@@ -26,6 +26,7 @@ from imgtag_pipeline.sink.files import FileSink
 from imgtag_pipeline.sink.tables import attach_report, give_back
 from imgtag_pipeline.source.files import open_files
 from imgtag_pipeline.source.tables import open_source
+from imgtag_pipeline.stopping import on_sigterm
 from imgtag_pipeline.table import Source
 
 
@@ -49,7 +50,7 @@ def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -
     pipeline = _pipeline(open_source(table), col, words)
     if pipeline.source.is_lazy:
         return give_back(pipeline.source, pipeline.schema, _lazily(pipeline), shape=pipeline.options.shape)
-    with Bar(pipeline.options.progress, pipeline.provider.address) as bar:
+    with Bar(pipeline.options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
         pipeline.observer = bar
         batches = list(bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop))
     return _finished(pipeline, batches)
@@ -63,7 +64,7 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
     When the call is cancelled, the calls in flight get their grace time and every answer that arrived is kept.
     """
     pipeline = _pipeline(open_source(table), col, words)
-    with Bar(pipeline.options.progress, pipeline.provider.address) as bar:
+    with Bar(pipeline.options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
         pipeline.observer = bar
         async with contextlib.aclosing(pipeline.batches()) as running:
             batches = [batch async for batch in running]
@@ -103,7 +104,7 @@ def enrich(
     schema: pa.Schema | None = None
     with FileSink(out, overwrite=overwrite, storage_options=options.storage_options) as sink:
         sink.check(pipeline.schema)
-        with Bar(options.progress, pipeline.provider.address) as bar:
+        with Bar(options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
             pipeline.observer = bar
             for batch in bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop):
                 schema = batch.schema
@@ -211,7 +212,14 @@ def _finished(pipeline: Pipeline, batches: Sequence[pa.RecordBatch]) -> Any:
 
 def _lazily(pipeline: Pipeline) -> Iterator[pa.RecordBatch]:
     with alone():
-        yield from bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop)
+        batches = bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop, ahead=1)
+        with contextlib.closing(batches):
+            while True:
+                with on_sigterm(pipeline.stop):  # while somebody waits for a batch, not while the reader lies idle
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield batch
         error = pipeline.error()
         if error is not None:
             raise error

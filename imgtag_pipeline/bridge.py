@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,19 +16,21 @@ AHEAD = 2
 PATIENCE = 2
 
 
-def iterate(items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Callable[[], None]) -> Iterator[T]:
-    """The items of an async generator that runs in a thread of its own, at most two ahead of the reader.
+def iterate(
+    items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Callable[[], None], ahead: int = AHEAD
+) -> Generator[T, None, None]:
+    """The items of an async generator that runs in a thread of its own, at most `ahead` of them read in advance.
 
     Works inside a running event loop, and leaves signals to the caller: the first two Ctrl-C call `on_interrupt` and
     reading goes on to the end, a third one is raised. A reader that is dropped half way closes the generator.
     """
-    return _iterate(items, on_interrupt=on_interrupt)
+    return _iterate(items, on_interrupt=on_interrupt, ahead=ahead)
 
 
 def _iterate(
-    items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Callable[[], None]
+    items: Callable[[], AsyncGenerator[T, None]], *, on_interrupt: Callable[[], None], ahead: int = AHEAD
 ) -> Generator[T, None, None]:
-    pump = _Pump(items)
+    pump = _Pump(items, ahead)
     interrupts = 0
     try:
         pump.start()
@@ -72,7 +74,8 @@ def _give_up() -> None:
 class _Pump:
     """The thread that pulls the generator and fills the box."""
 
-    def __init__(self, items: Callable[[], AsyncGenerator[Any, None]]) -> None:
+    def __init__(self, items: Callable[[], AsyncGenerator[Any, None]], ahead: int) -> None:
+        self._ahead = ahead
         self.box: deque[tuple[str, Any]] = deque()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._items = items
@@ -135,7 +138,7 @@ class _Pump:
     async def _pull(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._room = asyncio.Semaphore(AHEAD)
+        self._room = asyncio.Semaphore(self._ahead)
         self._is_ready.set()
         source = self._items()
         try:

@@ -14,6 +14,7 @@ from imgtag_pipeline.breaker import BreakerLimits
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.stopping import Stop
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,6 +53,8 @@ class OptionWords(TypedDict, total=False):
     policy: RetryPolicy
     breaker: BreakerLimits
     grace: float
+    stop: Stop | None
+    read_ahead: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,8 @@ class Options:
     policy: `RetryPolicy`, how long and how often one image is tried.
     breaker: `BreakerLimits`, when a run that only fails stops by itself.
     grace: seconds that calls in flight get after an interrupt.
+    stop: an `imgtag.Stop()`, whose `request()` ends the run from another thread.
+    read_ahead: readers only: images paid for ahead of who reads. Default: 5 s of the quota, 16 to 256.
     """
 
     provider: str | Provider = "local"
@@ -110,6 +115,8 @@ class Options:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerLimits = field(default_factory=BreakerLimits)
     grace: float = 10.0
+    stop: Stop | None = field(default=None, repr=False)
+    read_ahead: int | None = None
 
     @classmethod
     def of(cls, words: OptionWords) -> Self:
@@ -139,6 +146,8 @@ class Options:
         _within("max_calls", self.max_calls, 0, None, whole=True)
         _within("price", self.price, 0, 1_000_000)
         _within("grace", self.grace, 0, 3600)
+        _within("read_ahead", self.read_ahead, 1, 1_000_000, whole=True)
+        _a("stop", self.stop, Stop | None, "an imgtag.Stop()")
         _a("retry_failed", self.retry_failed, bool, "True or False")
         for name in ("allow_private", "allow_local", "fit"):
             _a(name, getattr(self, name), bool, "True or False")

@@ -53,7 +53,7 @@ class Pipeline:
     stopped: BaseException | None = None
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}")
     _run: Run | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.RLock = field(default_factory=threading.RLock)  # a signal handler may come while it is held
 
     def __post_init__(self) -> None:
         self._check()
@@ -119,6 +119,9 @@ class Pipeline:
         if run is not None:
             run.stop(error)
 
+    def _stop_on_request(self) -> None:
+        self.stop(Interrupted("stopped on request; run again to go on"))
+
     async def plan(self) -> Plan:
         """What the run would take, by the rows, the store and the provider's limits. No call is made."""
         options, provider = self.options, self.provider
@@ -155,6 +158,8 @@ class Pipeline:
     async def batches(self) -> AsyncGenerator[pa.RecordBatch, None]:
         """The shaped batches in order. What ended the run early is in `stopped` afterwards, not raised."""
         async with AsyncExitStack() as stack:
+            if self.options.stop is not None:
+                stack.enter_context(self.options.stop.stopping(self._stop_on_request))
             stages = await Stages.open(self._order(), stack)
             try:
                 shown = self._in_two_passes(stages) if self.shaper.is_open else self._in_one_pass(stages)
@@ -208,6 +213,7 @@ class Pipeline:
             keeps_rows=self.keeps_rows,
             total_rows=self.source.rows,
             observer=self.observer,
+            is_lazy=self.source.is_lazy,
         )
 
     def _rows(self) -> Iterator[pa.RecordBatch]:

@@ -46,6 +46,12 @@ MOST_IN_FLIGHT: Final = 256
 MOST_WINDOW: Final = 1024
 LEAST_WINDOW: Final = 64
 WINDOW_SECONDS: Final = 30
+READ_AHEAD_SECONDS: Final = 5.0
+LEAST_READ_AHEAD: Final = 16
+MOST_READ_AHEAD: Final = 256
+# Windows of a reader that may be paid for and not read: WINDOWS_AHEAD, one in the bridge, one on its way there, and two
+# that a reader with several threads (DuckDB) takes before it has read the first.
+WINDOWS_PAID_AHEAD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Order:
     keeps_rows: bool
     total_rows: int | None
     observer: Callable[[Progress], None] | None
+    is_lazy: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +146,7 @@ class Stages:
             concurrency=concurrency,
             breaker=Breaker(options.breaker),
             batch_size=provider.batch_size,
-            window_rows=_window_rows(options.qps or provider.quota.qps),
+            window_rows=_window_rows(order),
             retry_failed=options.retry_failed,
             grace=options.grace,
             keeps_rows=order.keeps_rows,
@@ -213,7 +220,13 @@ def _refresher(provider: Provider) -> Callable[[], Awaitable[bool]] | None:
     return partial(asyncio.to_thread, provider.refresh) if isinstance(provider, Preparing) else None
 
 
-def _window_rows(qps: float | None) -> int:
+def _window_rows(order: Order) -> int:
+    """Rows of a window: half a minute's; for a reader so few that what is ahead of it stays within `read_ahead`."""
+    qps = order.options.qps or order.provider.quota.qps
+    is_free = order.price is not None and not any(price for _, price in order.price.tiers)
+    if order.is_lazy and (order.options.read_ahead is not None or not is_free):
+        default = MOST_READ_AHEAD if qps is None else max(LEAST_READ_AHEAD, int(READ_AHEAD_SECONDS * qps))
+        return max(1, (order.options.read_ahead or min(MOST_READ_AHEAD, default)) // WINDOWS_PAID_AHEAD)
     if qps is None:
         return MOST_WINDOW
     return max(LEAST_WINDOW, min(MOST_WINDOW, int(qps * WINDOW_SECONDS)))

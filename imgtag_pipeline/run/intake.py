@@ -20,6 +20,7 @@ from imgtag_pipeline.run.spellings import is_refused_url
 from imgtag_pipeline.run.store import Store
 
 LOOK_AHEAD = 8192
+PART_ROWS = 512
 WINDOWS_AHEAD = 4
 
 
@@ -76,8 +77,8 @@ class Intake:
                 if await self._asks(window) <= self.window_rows:
                     await self._admit(window)
                     continue
-                for piece in slices(iter([rows]), self.window_rows):
-                    await self._admit(await loop.run_in_executor(self.threads, self._cut, piece))
+                for part in slices(iter([rows]), max(self.window_rows, PART_ROWS)):
+                    await self._admit_part(part)
             if self.first_look is not None:
                 self.first_look.end()
             await self.crew.followed()
@@ -87,6 +88,16 @@ class Intake:
         finally:
             self.pending.close()
             self.windows.put_nowait(None)
+
+    async def _admit_part(self, rows: pa.RecordBatch) -> None:
+        """In one piece where little of it is asked about, else in windows."""
+        loop = asyncio.get_running_loop()
+        window = await loop.run_in_executor(self.threads, self._cut, rows)
+        if rows.num_rows <= self.window_rows or await self._asks(window) <= self.window_rows:
+            await self._admit(window)
+            return
+        for piece in slices(iter([rows]), self.window_rows):
+            await self._admit(await loop.run_in_executor(self.threads, self._cut, piece))
 
     def _cut(self, rows: pa.RecordBatch) -> Window:
         references, keys = self.references(rows)

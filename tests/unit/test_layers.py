@@ -14,7 +14,7 @@ PACKAGE = ROOT.name
 
 # Bottom up; a room imports rooms of lower layers only. A room that stands nowhere here is a stage.
 LAYERS = [
-    {"urls", "clock", "signing", "gather"},
+    {"urls", "clock", "signing", "gather", "stopping"},
     {"errors"},
     {"model", "schema", "table", "files"},
     {"tagger", "pricing"},
