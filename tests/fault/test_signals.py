@@ -206,7 +206,7 @@ def test_a_reader_dropped_half_way_leaves_nothing_running(emulator, tmp_path):
     """A stream that nobody reads on: its threads end, and the answers so far are kept."""
     batches = table_of(3000).to_batches(max_chunksize=100)
     reader = pa.RecordBatchReader.from_batches(batches[0].schema, batches)
-    result = label(reader, **words_of(emulator, tmp_path))
+    result = label(reader, read_ahead=1000, **words_of(emulator, tmp_path))
     assert result.read_next_batch().num_rows
     asked = emulator.ledger.calls
     assert asked < 3000
