@@ -37,7 +37,7 @@ def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -
 
     `table`: pandas DataFrame or Series, pyarrow Table, RecordBatch, RecordBatchReader, Dataset, Polars, DuckDB,
     anything with `__arrow_c_stream__`; a reader or Dataset comes back as a lazy, streaming reader. `col`: the column
-    of image references (default `url`, or the only column): paths, http(s) or any fsspec URL. The other words are
+    of image references (default `url`): paths, http(s) or any fsspec URL. The other words are
     the options below.
 
     Every input row appears in the result, in the caller's order and with the caller's index; a failure is a row. The
@@ -81,6 +81,8 @@ def enrich(
     overwrite: bool = False,
     limit: int | None = None,
     max_failed: int | str | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
     **words: Unpack[OptionWords],
 ) -> RunReport:
     """Files in, files out, larger than memory; gives back the report.
@@ -89,7 +91,8 @@ def enrich(
     whose suffix says the format, or a folder for a Parquet dataset; written whole or not at all, never over something
     that exists unless `overwrite`. `limit`: only the first so many rows. `max_failed`: with more failed images than
     this (a number, or a share of the distinct images such as "1%") the report's `exit_code` is 1 (nothing is raised,
-    OUT is written). The other words are the options below.
+    OUT is written). `delimiter`: what separates the fields of a CSV; `header=False`: its first line is a row. The other
+    words are the options below.
 
     Raises what `label` raises; after any of these nothing stands at `out`, and a re-run with the same checkpoint
     continues.
@@ -97,7 +100,7 @@ def enrich(
     options = Options.of(words)
     failed_limit(max_failed)
     source, out = os.fspath(source), os.fspath(out)
-    files = open_files(source, storage_options=options.storage_options)
+    files = open_files(source, storage_options=options.storage_options, delimiter=delimiter, header=header)
     if limit is not None:
         files = files.limited(limit)
     pipeline = _pipeline(files, col, words, keeps_rows=False)
@@ -121,17 +124,25 @@ def enrich(
 
 @spoken
 @discreet
-def plan(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Plan:
+def plan(
+    table: Any,
+    *,
+    col: str | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
+    **words: Unpack[OptionWords],
+) -> Plan:
     """What would it take: distinct, known, impossible and payable images, calls, yuan, finish time. No call is made.
 
     `table` is anything that `label` takes, or a path or glob as for `enrich`.
     """
     options = Options.of(words)
     if isinstance(table, str | os.PathLike):
-        source = open_files(os.fspath(table), storage_options=options.storage_options)
+        path, storage = os.fspath(table), options.storage_options
+        source = open_files(path, storage_options=storage, delimiter=delimiter, header=header)
     else:
         source = open_source(table)
-    return bridge.run(Pipeline(source, source.resolve(col), options, _provider(options)).plan)
+    return bridge.run(Pipeline(source, source.image_column(col), options, _provider(options)).plan)
 
 
 def provider_rows() -> list[dict[str, Any]]:
@@ -183,7 +194,7 @@ def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows
     options = Options.of(words)
     return Pipeline(
         source,
-        source.resolve(col),
+        source.image_column(col),
         options,
         _provider(options),
         keeps_rows=keeps_rows and not source.is_lazy,

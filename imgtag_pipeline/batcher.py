@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from imgtag_pipeline import references
 from imgtag_pipeline.model import Image
 from imgtag_pipeline.urls import unsigned_url
 
@@ -46,8 +47,8 @@ class Window:
             self.is_complete.set()
 
 
-def cut(rows: pa.RecordBatch, references: pa.Array, keys: pa.Array | None, key_of: Callable[[str], str]) -> Window:
-    """The window of these rows. Blank `references` count as none; `keys`, where not blank, replace the URL as key.
+def cut(rows: pa.RecordBatch, cells: pa.Array, keys: pa.Array | None, key_of: Callable[[str], str]) -> Window:
+    """The window of these rows. Blank `cells` count as none; `keys`, where not blank, replace the URL as key.
 
     A key counts as it is written; one that is itself a URL counts without its signature.
     """
@@ -56,8 +57,8 @@ def cut(rows: pa.RecordBatch, references: pa.Array, keys: pa.Array | None, key_o
     cleaned: list[str | None] = []
     pairs: dict[str, None] = {}
     names = keys.to_pylist() if keys is not None else None
-    for row, text in enumerate(references.to_pylist()):
-        reference = text.strip() if text else ""
+    for row, text in enumerate(cells.to_pylist()):
+        reference = references.clean(text) if text else ""
         if not reference:
             index.append(None)
             cleaned.append(None)
@@ -89,13 +90,15 @@ class _Found:
 
 
 def _key(reference: str, key_of: Callable[[str], str]) -> str:
+    if references.is_cell(reference):
+        return references.plain(reference)
     return _shown(reference) if reference.startswith("data:") else key_of(reference)
 
 
 def _shown(reference: str) -> str:
     if reference.startswith("data:"):
         return "data:;sha256," + hashlib.sha256(reference.encode("utf-8", "surrogatepass")).hexdigest()
-    return unsigned_url(reference)
+    return unsigned_url(references.plain(reference))
 
 
 def slices(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeGuard
 
+from imgtag_pipeline import references
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import (
     Billing,
@@ -79,6 +80,9 @@ class Talker:
         What it uses up is counted in `spent`. Raises only what stops the run: `FatalError`, a cap, a broken store.
         """
         spent = spent or Spent()
+        problems = [references.problem(image.url) for image in images]
+        if any(problems):
+            return await self._without(problems, images, jobs, spent)
         failure: CallError
         try:
             results = await self._converse(images, jobs, spent)
@@ -100,6 +104,24 @@ class Talker:
         return [
             _outcome(image, failure, spent, share)
             for image, share in zip(images, spent.shares(len(images)), strict=True)
+        ]
+
+    async def _without(
+        self,
+        problems: Sequence[CallError | None],
+        images: Sequence[Image],
+        jobs: Mapping[str, Job],
+        spent: Spent,
+    ) -> list[Outcome] | None:
+        """The outcomes where some images are none: these are not shown to the provider, and cost nothing."""
+        left = [image for image, problem in zip(images, problems, strict=True) if problem is None]
+        found = await self.outcomes(left, jobs, spent) if left else []
+        if found is None:
+            return None
+        answered = iter(found)
+        return [
+            next(answered) if problem is None else _outcome(image, problem, Spent(), 0)
+            for image, problem in zip(images, problems, strict=True)
         ]
 
     async def _converse(

@@ -28,9 +28,9 @@ from imgtag_pipeline.report import LISTED_IMAGES, Progress, RunReport
 from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.run.known import Known
 from imgtag_pipeline.shaping import Shaper
-from imgtag_pipeline.source.tables import url_column
+from imgtag_pipeline.source.tables import image_column, url_column
 from imgtag_pipeline.stages import Order, Stages, checker
-from imgtag_pipeline.table import Source
+from imgtag_pipeline.table import ImageColumn, Source
 from imgtag_pipeline.urls import redact
 
 
@@ -84,7 +84,7 @@ class Pipeline:
     @property
     def key(self) -> str | None:
         """The column that identifies an image; None where that is the image column, whose signatures do not count."""
-        key = None if self.options.key is None else self.source.resolve(self.options.key)
+        key = None if self.options.key is None else self.source.identifying(self.options.key)
         return None if key == self.column else key
 
     def _kept(self) -> pa.Schema:
@@ -217,12 +217,12 @@ class Pipeline:
         )
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
-        columns = [*self._kept().names, self.column, *([] if self.key is None else [self.key])]
+        columns = [ImageColumn(self.column), *self._kept().names, *([] if self.key is None else [self.key])]
         return self.source.batches(columns)
 
     def references(self, rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array | None]:
         """The image references of these rows, and their keys where the caller named a column."""
-        return url_column(rows, self.column), None if self.key is None else url_column(rows, self.key)
+        return image_column(rows, self.column), None if self.key is None else url_column(rows, self.key)
 
     def strip(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Only the columns that the result carries."""

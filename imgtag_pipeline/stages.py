@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from imgtag_pipeline import money
+from imgtag_pipeline import money, references
 from imgtag_pipeline.breaker import Breaker
 from imgtag_pipeline.checkpoint import TagStore, open_store
 from imgtag_pipeline.clock import Clock
@@ -192,6 +192,8 @@ def checker(options: Options, provider: Provider) -> Callable[[str], PermanentEr
     """A function that says why an image cannot succeed, found without a call; it may read the head of a local file."""
 
     def check(url: str) -> PermanentError | None:
+        if (no_reference := references.problem(url)) is not None:
+            return no_reference
         problem = provider.precheck(url) if isinstance(provider, Prechecking) else None
         if problem is not None or not isinstance(provider, ReadingImages) or not provider.reads(url):
             return problem

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
 
+from imgtag_pipeline import references
 from imgtag_pipeline.errors import ConfigError
 
 ROW: Final = "__row__"
@@ -17,6 +18,12 @@ BATCH_BYTES: Final = 64 << 20
 _SHOWN_NAMES: Final = 20
 
 Reading = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+
+
+class ImageColumn(str):
+    """The name of a column whose values are wanted as image references: what is no text is marked."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,40 @@ class Source:
     is_lazy: bool
     read: Reading = field(repr=False)
     table: Any = field(default=None, repr=False)
+    column: str | None = None  # the image column, where the caller's object is one (a Series)
+    first: Callable[[str], list[Any]] | None = field(default=None, repr=False)  # the first values of a frame's column
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # files that do not have a column
+    unlike: Mapping[str, str] = field(default_factory=dict)  # columns of several types that do not fit, and why
+
+    def image_column(self, label: Any = None) -> str:
+        """The column of image references: by its label, or `url`; no other is guessed.
+
+        Raises `ConfigError` where some files lack it, and where it holds lists.
+        """
+        if label is None:
+            label = self.column or "url"
+            if label not in self.names and len(self.names) == 1:
+                raise ConfigError(
+                    f"there is no column 'url', only {self.names[0]!r}; if that is meant, name it in col= (--col)"
+                )
+        name = self.identifying(label)
+        kind = None if self.schema is None else self.schema.field(name).type
+        is_lists = kind is not None and (pa.types.is_list(kind) or pa.types.is_large_list(kind))
+        if is_lists or (self.first is not None and references.is_lists(self.first(name))):
+            raise ConfigError(
+                f"the column {name!r} holds lists, and a row takes one image; make a row of each: df.explode({name!r})"
+            )
+        return name
+
+    def identifying(self, label: Any = None) -> str:
+        """A column that every file must have."""
+        name = self.resolve(label)
+        if files := self.lacking.get(name):
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            raise ConfigError(
+                f"{files[0]!r}{more} has no column {name!r}; give files that all have it, or rename theirs"
+            )
+        return name
 
     def resolve(self, label: Any = None) -> str:
         """The name of the column that the caller means: by its label, or `url`, or the only one there is."""
@@ -42,6 +83,10 @@ class Source:
                 return self.names[0]
             label = "url"
         name = label if isinstance(label, str) else str(label)
+        if name in self.unlike:
+            raise ConfigError(
+                f"the files do not fit together in {name!r} ({self.unlike[name]}); give files of one kind"
+            )
         if name not in self.names:
             raise ConfigError(no_column(name, self.names))
         if self.names.count(name) > 1:
@@ -54,7 +99,7 @@ class Source:
             return pa.schema([pa.field(ROW, pa.int64())])
         if shape == "long":
             return pa.schema([self.schema.field(self.resolve(name)) for name in dict.fromkeys(keep)])
-        for name in self.names:
+        for name in [*self.names, *self.unlike]:
             self.resolve(name)
         return self.schema
 

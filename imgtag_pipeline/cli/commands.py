@@ -63,6 +63,8 @@ Extra = Annotated[list[str] | None, typer.Option("--option", help="provider opti
 AllowPrivate = Annotated[bool, typer.Option("--allow-private", help="read images from private addresses and hosts too")]
 AllowLocal = Annotated[bool, typer.Option("--allow-local", help="send files of this machine to a vendor")]
 Fit = Annotated[bool, typer.Option("--fit", help="make a JPEG within the vendor's limits of what is not")]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="of a CSV: what separates its fields [default: ,]")]
+NoHeader = Annotated[bool, typer.Option("--no-header", help="of a CSV: its first line is a row")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else, on standard output")]
 Store = Annotated[str, typer.Argument(metavar="STORE", help="the tag store: a folder or fsspec URL")]
 RedisUrl = Annotated[
@@ -107,6 +109,8 @@ def label(
     allow_private: AllowPrivate = False,
     allow_local: AllowLocal = False,
     fit: Fit = False,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first so many rows")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT if it exists")] = False,
     as_json: Json = False,
@@ -139,7 +143,15 @@ def label(
         "progress": False if quiet else None,
     }
     report = api.enrich(
-        source, out, col=col, overwrite=overwrite, limit=limit, max_failed=max_failed, **cast(OptionWords, words)
+        source,
+        out,
+        col=col,
+        overwrite=overwrite,
+        limit=limit,
+        max_failed=max_failed,
+        delimiter=delimiter,
+        header=not no_header,
+        **cast(OptionWords, words),
     )
     end_run(report, out, max_failed=max_failed, as_json=as_json, is_quiet=quiet)
 
@@ -181,6 +193,8 @@ def plan(
     allow_private: AllowPrivate = False,
     allow_local: AllowLocal = False,
     fit: Fit = False,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
     as_json: Json = False,
 ) -> None:
     """Say what labelling IN would take: images, calls, yuan, finish time. No call is made."""
@@ -195,7 +209,7 @@ def plan(
         "allow_local": allow_local,
         "fit": fit,
     }
-    made = api.plan(source, col=col, **cast(OptionWords, words))
+    made = api.plan(source, col=col, delimiter=delimiter, header=not no_header, **cast(OptionWords, words))
     if as_json:
         print_json(made.to_dict())
     else:

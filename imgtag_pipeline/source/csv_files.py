@@ -4,35 +4,72 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
+from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.files import Reading, not_utf8, open_stream
+from imgtag_pipeline.references import looks_like_one
 from imgtag_pipeline.table import Source
 
 # The longest row that can be read: a data: URL of a few megabytes still fits.
 _BLOCK_BYTES: Final = 8 << 20
+_DELIMITERS: Final = (";", "\t", "|", ",")
 
 
-def csv_source(filesystem: Any, files: Sequence[str], delimiter: str) -> Source:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a text file is laid out: what separates its fields, and whether its first line names the columns.
+
+    Without a header the columns are `1`, `2` and so on, and the only one is `url`.
+    """
+
+    delimiter: str
+    has_header: bool = True
+
+
+def csv_source(filesystem: Any, files: Sequence[str], layout: Layout) -> Source:
     """These files as one table, read through once to check them; a column that a file lacks is null there."""
-    names: list[str] = []
+    headers: dict[str, list[str]] = {}
     rows = 0
     for file in files:
-        header = _header(filesystem, file, delimiter)
-        names += [name for name in header if name not in names] if names else header
-        rows += sum(batch.num_rows for batch in _batches(filesystem, file, delimiter, header, header))
+        header = headers[file] = _header(filesystem, file, layout)
+        rows += sum(batch.num_rows for batch in _batches(filesystem, file, layout, header, header))
+    names = list(headers[files[0]])
+    for header in headers.values():
+        names += [name for name in header if name not in names]
+    lacking = {name: tuple(file for file, header in headers.items() if name not in header) for name in names}
 
     def read(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for file in files:
-            yield from _batches(filesystem, file, delimiter, _header(filesystem, file, delimiter), wanted)
+            yield from _batches(filesystem, file, layout, _header(filesystem, file, layout), wanted)
 
     schema = pa.schema([(name, pa.string()) for name in names])
-    return Source("files", tuple(names), schema, rows, False, read)
+    return Source("files", tuple(names), schema, rows, False, read, lacking=lacking)
 
 
-def _header(filesystem: Any, file: str, delimiter: str) -> list[str]:
+def _header(filesystem: Any, file: str, layout: Layout) -> list[str]:
+    names = _first_line(filesystem, file, layout.delimiter)
+    if not layout.has_header:
+        return ["url"] if len(names) == 1 else [str(place) for place in range(1, len(names) + 1)]
+    if reference := next((name for name in names if looks_like_one(name)), None):
+        raise ConfigError(
+            f"the first line of {file!r} holds {reference[:80]!r}, which looks like an image and not like a column's "
+            "name; give header=False (--no-header) where the file names no columns"
+        )
+    other = next((mark for mark in _DELIMITERS if len(names) == 1 and mark in names[0]), None)
+    if other is not None:
+        word = {"\t": "a tab"}.get(other, repr(other))
+        raise ConfigError(
+            f"{file!r} has one column, {names[0]!r}; its fields seem to be separated by {word}: give "
+            f"delimiter={other!r} (--delimiter {other!r})"
+        )
+    return names
+
+
+def _first_line(filesystem: Any, file: str, delimiter: str) -> list[str]:
     from pyarrow import csv
 
     with Reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
@@ -44,17 +81,19 @@ def _header(filesystem: Any, file: str, delimiter: str) -> list[str]:
 
 
 def _batches(
-    filesystem: Any, file: str, delimiter: str, header: Sequence[str], wanted: Sequence[str]
+    filesystem: Any, file: str, layout: Layout, header: Sequence[str], wanted: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     from pyarrow import csv
 
     with Reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
         reader = csv.open_csv(
             stream,
-            read_options=csv.ReadOptions(block_size=_BLOCK_BYTES),
+            read_options=csv.ReadOptions(
+                block_size=_BLOCK_BYTES, column_names=None if layout.has_header else list(header)
+            ),
             # In a file of one column an empty line is a row whose only field is empty.
             parse_options=csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=len(header) > 1
+                delimiter=layout.delimiter, newlines_in_values=True, ignore_empty_lines=len(header) > 1
             ),
             convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys([*header, *wanted], pa.string()),

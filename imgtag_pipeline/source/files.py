@@ -7,33 +7,46 @@ from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.files import is_there, kind_of, open_filesystem
-from imgtag_pipeline.source.csv_files import csv_source
+from imgtag_pipeline.source.csv_files import Layout, csv_source
 from imgtag_pipeline.source.json_files import json_source
 from imgtag_pipeline.source.parquet_files import parquet_source
+from imgtag_pipeline.source.table_formats import refuse_table_formats
 from imgtag_pipeline.table import Source
 
 _GLOB: Final = "*?["
 _WANTED: Final = "give Parquet, CSV or JSON lines: one file, a glob, or a folder of one kind of file"
 
 
-def open_files(path: str, *, storage_options: Mapping[str, Any] | None = None) -> Source:
+def open_files(
+    path: str,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
+) -> Source:
     """The rows of these files, in the order of their names. They may be larger than memory, and are reread on demand.
 
     What cannot be read is said now, as `ConfigError`, before any call is made: of Parquet every footer is looked at,
     text files are read through once. A CSV has no types, so its columns are text, exactly as written; a JSON
     field of several types is text too. Folders named `key=value` below the given one are columns of Parquet rows.
+
+    `delimiter` separates the fields of a CSV (default: a comma, in .tsv a tab). With `header=False` its first line is a
+    row, and its columns are `url` (a single one) or `1`, `2` and so on.
     """
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii()):
+        raise ConfigError(f"delimiter is {delimiter!r}; give one character, such as ';'")
     filesystem, place = open_filesystem(path, storage_options)
     try:
         root, files = _found(filesystem, path, place)
     except OSError as error:
         raise ConfigError(f"{path!r} cannot be looked at ({error}); {_WANTED}") from error
+    refuse_table_formats(filesystem, root, files)
     kind = _one_kind(path, files)
     if kind == "parquet":
         return parquet_source(filesystem, files, root)
     if kind == "jsonl":
         return json_source(filesystem, files)
-    return csv_source(filesystem, files, "\t" if kind == "tsv" else ",")
+    return csv_source(filesystem, files, Layout(delimiter or ("\t" if kind == "tsv" else ","), header))
 
 
 def _found(filesystem: Any, path: str, place: str) -> tuple[str, list[str]]:

@@ -29,11 +29,13 @@ def json_source(filesystem: Any, files: Sequence[str]) -> Source:
     """These files as one table; a field that a line lacks is null there, dates stay the text that they are."""
     types: Types = {}
     rows = 0
+    had: dict[str, set[str]] = {file: set() for file in files}
     for file in files:
         for line, block in _blocks(filesystem, file):
             _refuse_deep_lines(file, line, block)
             count, found = _learned(file, line, block)
             rows += count
+            had[file].update(found)
             for name, kind in found.items():
                 types[name] = _merged(types.get(name, pa.null()), kind)
     mixed = {name for name, kind in types.items() if kind == _MIXED}
@@ -48,7 +50,8 @@ def json_source(filesystem: Any, files: Sequence[str]) -> Source:
                     table = _decoded(_objects(file, line, block), part)
                 yield from table.to_batches()
 
-    return Source("files", tuple(schema.names), schema, rows, False, read)
+    lacking = {name: tuple(file for file in files if name not in had[file]) for name in schema.names}
+    return Source("files", tuple(schema.names), schema, rows, False, read, lacking=lacking)
 
 
 def _blocks(filesystem: Any, file: str) -> Iterator[tuple[int, bytes]]:

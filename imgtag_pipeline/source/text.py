@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -10,9 +11,55 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgtag_pipeline.references import cell
 from imgtag_pipeline.table import plain_text
 
 _EXACT: Final = 2.0**53
+_TEXTS: Final = tuple(
+    getattr(pa.types, name) for name in ("is_string", "is_large_string", "is_string_view") if hasattr(pa.types, name)
+)
+
+
+def reference_array(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
+    """An Arrow column of image references: text as it is, anything else as marked text (see `references`)."""
+    if isinstance(array, pa.ChunkedArray):
+        chunks = [reference_array(chunk) for chunk in array.chunks]
+        return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    if pa.types.is_null(kind) or any(is_kind(kind) for is_kind in _TEXTS):
+        return text_array(array)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return pa.array([_reference(value) for value in array.to_pylist()], pa.string())
+    return pa.array([None if _is_nothing(value) else cell(value) for value in array.to_pylist()], pa.string())
+
+
+def reference_values(values: pd.Series | Iterable[Any]) -> pa.StringArray:
+    """A pandas column or any values as image references; see `reference_array`."""
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError):
+        return pa.array([_reference(value) for value in values], pa.string())
+    return reference_array(array)
+
+
+def _reference(value: Any) -> str | None:
+    if _is_nothing(value):
+        return None
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            return bytes(value).decode("utf-8")
+        except UnicodeDecodeError:
+            return cell(bytes(value))
+    if isinstance(value, str | os.PathLike):
+        return plain_text(value)
+    is_data = isinstance(value, bool | int | float | complex | list | tuple | set | dict | np.generic | np.ndarray)
+    return cell(value) if is_data else plain_text(value)
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
 
 
 def text_array(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:

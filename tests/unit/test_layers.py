@@ -16,6 +16,7 @@ PACKAGE = ROOT.name
 LAYERS = [
     {"urls", "clock", "signing", "gather", "stopping"},
     {"errors"},
+    {"references"},
     {"model", "schema", "table", "files"},
     {"tagger", "pricing"},
     {"providers", "report"},
