@@ -16,7 +16,9 @@ from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.discreet import alone, discreet
 from imgtag_pipeline.errors import ConfigError, RowsFailed
+from imgtag_pipeline.files import path_text
 from imgtag_pipeline.options import Options, OptionWords, failed_limit, spoken
+from imgtag_pipeline.overlap import refuse_overlap
 from imgtag_pipeline.pipeline import Pipeline
 from imgtag_pipeline.plan import Plan
 from imgtag_pipeline.progress import Bar
@@ -74,7 +76,7 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
 @spoken
 @discreet
 def enrich(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     col: str | None = None,
@@ -87,7 +89,8 @@ def enrich(
 ) -> RunReport:
     """Files in, files out, larger than memory; gives back the report.
 
-    `source`: Parquet, CSV or JSON lines; one file, a glob or a dataset folder, local or any fsspec URL. `out`: a file
+    `source`: Parquet, CSV or JSON lines; one file, a glob, a dataset folder, or a list of these, local or any fsspec
+    URL. `out`: a file
     whose suffix says the format, or a folder for a Parquet dataset; written whole or not at all, never over something
     that exists unless `overwrite`. `limit`: only the first so many rows. `max_failed`: with more failed images than
     this (a number, or a share of the distinct images such as "1%") the report's `exit_code` is 1 (nothing is raised,
@@ -99,14 +102,18 @@ def enrich(
     """
     options = Options.of(words)
     failed_limit(max_failed)
-    source, out = os.fspath(source), os.fspath(out)
-    files = open_files(source, storage_options=options.storage_options, delimiter=delimiter, header=header)
+    out = path_text(out)
+    files = open_files(_paths(source), storage_options=options.storage_options, delimiter=delimiter, header=header)
+    if files.origin is not None:
+        storage = options.storage_options
+        refuse_overlap(files.origin, out, shape=options.shape, overwrite=overwrite, storage_options=storage)
     if limit is not None:
         files = files.limited(limit)
     pipeline = _pipeline(files, col, words, keeps_rows=False)
     schema: pa.Schema | None = None
     with FileSink(out, overwrite=overwrite, storage_options=options.storage_options) as sink:
         sink.check(pipeline.schema)
+        sink.prepare()
         with Bar(options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
             pipeline.observer = bar
             for batch in bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop):
@@ -137,9 +144,9 @@ def plan(
     `table` is anything that `label` takes, or a path or glob as for `enrich`.
     """
     options = Options.of(words)
-    if isinstance(table, str | os.PathLike):
-        path, storage = os.fspath(table), options.storage_options
-        source = open_files(path, storage_options=storage, delimiter=delimiter, header=header)
+    if isinstance(table, str | os.PathLike | list | tuple):
+        storage = options.storage_options
+        source = open_files(_paths(table), storage_options=storage, delimiter=delimiter, header=header)
     else:
         source = open_source(table)
     return bridge.run(Pipeline(source, source.image_column(col), options, _provider(options)).plan)
@@ -188,6 +195,10 @@ def ledger(store: str, *, storage_options: Mapping[str, Any] | None = None) -> l
     """The paid calls of a tag store's runs by account, action and month of China: billed yes, no, unknown, and yuan."""
     check_store(store, storage_options=storage_options)
     return [ledgers.plain(row) for row in money.read_ledger(store, storage_options)]
+
+
+def _paths(source: Any) -> list[str]:
+    return [path_text(one) for one in (source if isinstance(source, list | tuple) else [source])]
 
 
 def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows: bool = True) -> Pipeline:

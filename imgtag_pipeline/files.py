@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.errors import ConfigError, ImgtagError
 from imgtag_pipeline.urls import redact
 
 _FORMATS: Final = {
@@ -49,13 +50,56 @@ def open_filesystem(url: str, storage_options: Mapping[str, Any] | None = None) 
 
     if not url.strip():
         raise ConfigError("the file name is empty; give a file, a glob, a folder or a URL of one")
-    try:
+    if "\0" in url:
+        raise ConfigError(f"{url!r} has a NUL character, which no file's name may have; give another name")
+    with file_errors(url, "opened"):
         filesystem, path = url_to_fs(
             str(Path(url).expanduser()) if url.startswith("~") else url, **(storage_options or {})
         )
-    except (ImportError, ValueError, TypeError) as error:
-        raise ConfigError(f"{url!r} cannot be opened: {error}") from error
     return filesystem, path
+
+
+def path_text(path: Any) -> str:
+    """A path as text: `str`, `os.PathLike`, UPath, Airflow's ObjectStoragePath. `ConfigError` for anything else."""
+    if isinstance(path, str):
+        return path
+    if hasattr(path, "protocol") and hasattr(path, "path"):  # a URL of fsspec, which is no path of this machine
+        return str(path)
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        raise ConfigError(
+            f"a {type(path).__name__} is not the name of a file; give a path, a URL, a glob or a list of these "
+            "(tables are for imgtag.label)"
+        ) from None
+    return text if isinstance(text, str) else os.fsdecode(text)
+
+
+class file_errors:  # noqa: N801 (used as a statement)
+    """Says as the caller's mistake whatever a file system raises, each library errors of its own."""
+
+    def __init__(self, name: str, doing: str) -> None:
+        self._name, self._doing = name, doing
+
+    def __enter__(self) -> None:
+        """Nothing is held."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        failure = None
+        if isinstance(error, Exception) and not isinstance(error, ImgtagError):
+            failure = ConfigError(
+                f"{redact(self._name)!r} cannot be {self._doing} ({reason_of(error)}); check the name, the rights, and "
+                "the storage options (endpoint, keys) of its file system"
+            )
+        del error, trace  # the library's words, which may show what it signed, stay out of our traceback
+        if failure is not None:
+            raise failure from None
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, without secrets."""
+    said = getattr(error, "strerror", None) or str(error)
+    return redact(str(said).strip()).partition("\n")[0][:300] or type(error).__name__
 
 
 def is_local(filesystem: Any) -> bool:
@@ -102,7 +146,10 @@ class Reading:
     def _failure(self, error: BaseException | None) -> ConfigError | None:
         import pyarrow as pa
 
-        if not isinstance(error, (OSError, EOFError, UnicodeDecodeError, pa.ArrowException)):
+        if not isinstance(error, Exception) or isinstance(error, ImgtagError):
+            return None
+        is_ours = not isinstance(error, (OSError, EOFError, UnicodeDecodeError, pa.ArrowException))
+        if is_ours and type(error).__module__ in ("builtins", "pyarrow.lib"):
             return None
         reason = redact(str(error).strip()).partition("\n")[0] or type(error).__name__
         return ConfigError(

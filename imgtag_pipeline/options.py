@@ -130,6 +130,9 @@ class Options:
         return cls(**cast(dict[str, Any], words))
 
     def __post_init__(self) -> None:
+        if isinstance(self.provider, type):
+            name = self.provider.__name__
+            raise ConfigError(f"provider is the class {name}; build one of it: imgtag.providers.{name}(...)")
         if not isinstance(self.provider, str | Provider):
             raise ConfigError(
                 f"provider is {type(self.provider).__name__}; allowed: an address such as 'viapi/TaggingImage', "

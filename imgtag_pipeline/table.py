@@ -20,6 +20,16 @@ _SHOWN_NAMES: Final = 20
 Reading = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the files of a source were found: as given, as paths on the file system, and one by one."""
+
+    given: str
+    places: tuple[str, ...]
+    files: tuple[str, ...]
+    filesystem: Any = field(repr=False)
+
+
 class ImageColumn(str):
     """The name of a column whose values are wanted as image references: what is no text is marked."""
 
@@ -44,6 +54,7 @@ class Source:
     column: str | None = None  # the image column, where the caller's object is one (a Series)
     first: Callable[[str], list[Any]] | None = field(default=None, repr=False)  # the first values of a frame's column
     lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # files that do not have a column
+    origin: Origin | None = field(default=None, repr=False)
     unlike: Mapping[str, str] = field(default_factory=dict)  # columns of several types that do not fit, and why
 
     def image_column(self, label: Any = None) -> str:

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Final, Self
 
 import pyarrow as pa
 
-from imgtag_pipeline.errors import ConfigError, OutputError
-from imgtag_pipeline.files import FileKind, is_local, kind_of, open_filesystem
+from imgtag_pipeline.errors import ConfigError, ImgtagError, OutputError
+from imgtag_pipeline.files import FileKind, file_errors, is_local, kind_of, open_filesystem, reason_of
 from imgtag_pipeline.sink.formats import GROUP_BYTES, GROUP_ROWS, Format, open_format
 from imgtag_pipeline.sink.places import REPORT_FILE, LocalPlace, Place, RemotePlace
 from imgtag_pipeline.urls import redact
@@ -43,14 +43,14 @@ class FileSink:
         self._out = out
         self._group_rows = group_rows
         self._part_bytes = part_bytes
+        if out == "-":
+            raise ConfigError("OUT is '-', and the table is not written to standard output; give a file or a folder")
         filesystem, path = open_filesystem(out, storage_options)
-        try:
+        with file_errors(out, "written"):
             self._is_folder = out.endswith("/") or not PurePosixPath(path).suffix or filesystem.isdir(path)
             self._kind = FileKind("parquet") if self._is_folder else kind_of(path)
             place = LocalPlace if is_local(filesystem) else RemotePlace
             self._place: Place = place(filesystem, path, is_folder=self._is_folder, overwrite=overwrite)
-        except OSError as error:
-            raise ConfigError(f"{out!r} cannot be looked at ({error}); choose an output that can be written") from error
         self._staging: Path | None = None
         self._file: BinaryIO | None = None
         self._format: Format | None = None
@@ -75,9 +75,16 @@ class FileSink:
             trial.close({})
         except (NotImplementedError, pa.ArrowException) as error:
             raise ConfigError(
-                f"{self._out!r} cannot hold a column of these types ({_reason(error)}); leave it out, or choose "
+                f"{self._out!r} cannot hold a column of these types ({reason_of(error)}); leave it out, or choose "
                 "another kind of file"
             ) from error
+
+    def prepare(self) -> None:
+        """Begin OUT before anything is paid for; `ConfigError` where it cannot be written. Behind a URL, an object is
+        put beside it and removed."""
+        with file_errors(self._out, "written"):
+            self._staging = self._place.stage()
+            self._place.probe()
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add these rows. Small batches are gathered, so that a file has row groups of a good size."""
@@ -137,7 +144,8 @@ class FileSink:
             with contextlib.suppress(OSError):
                 self._file.close()
         self._format = self._file = None
-        self._place.discard()
+        with contextlib.suppress(Exception):
+            self._place.discard()
 
     def _do(self, step: Callable[[], None]) -> None:
         failure = self._failure_of(step)
@@ -148,11 +156,13 @@ class FileSink:
         """Say in one sentence what the disk or the store said."""
         try:
             step()
-        except (OSError, NotImplementedError, pa.ArrowException) as error:
+        except ImgtagError:
             self._abandon()
-            return OutputError(f"{self._out!r} cannot be written ({_reason(error)}); nothing is left there")
+            raise
+        except Exception as error:  # each storage library has errors of its own
+            kept = self._place.keep() if self._format is None else None
+            self._abandon()
+            where = "" if kept is None else f"; the finished table is kept at {str(kept)!r}"
+            reason = reason_of(error)
+            return OutputError(f"{redact(self._out)!r} cannot be written ({reason}); nothing is left there{where}")
         return None
-
-
-def _reason(error: Exception) -> str:
-    return redact(getattr(error, "strerror", None) or str(error)) or type(error).__name__

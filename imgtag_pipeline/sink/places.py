@@ -22,6 +22,7 @@ _WHOLE_PUTS: Final = frozenset(
 )
 # Up to here one PUT request; above, the filesystem's own multipart upload, which shows nothing before it is complete.
 _ONE_PUT_BYTES: Final = 8 << 20
+_PROBE: Final = ".imgtag-probe"  # hidden from readers; the next run puts and removes the same one
 _REMEDY: Final = "remove it, choose another name, or allow it to be replaced (overwrite=True, --overwrite)"
 
 
@@ -30,6 +31,12 @@ class Place(Protocol):
 
     def stage(self) -> Path:
         """Make and return the local path to build in: an empty folder, or the name of a file that does not exist."""
+
+    def probe(self) -> None:
+        """Try whether OUT will be taken, leaving nothing there; raises what the file system says."""
+
+    def keep(self) -> Path | None:
+        """Where a finished table stays that could not be published; None where it goes."""
 
     def publish(self) -> None:
         """Make what was built visible under OUT's name, in one step."""
@@ -69,6 +76,12 @@ class LocalPlace:
             staging.touch()
         self._lock = lock(staging)
         return staging
+
+    def probe(self) -> None:
+        """Staging has shown it."""
+
+    def keep(self) -> Path | None:
+        return None
 
     def publish(self) -> None:
         if self._staging is None:
@@ -146,6 +159,29 @@ class RemotePlace:
             self._staging.mkdir()
         return self._staging
 
+    def probe(self) -> None:
+        folder = self._target if self._is_folder else self._target.rpartition("/")[0]
+        name = f"{folder}/{_PROBE}" if folder else _PROBE
+        if not self._puts_whole and folder:
+            return  # folders would have to be made; the rename at the end tells
+        self._filesystem.pipe_file(name, b"imgtag")
+        with contextlib.suppress(FileNotFoundError):  # another run's, with the same name
+            self._filesystem.rm_file(name)
+
+    def keep(self) -> Path | None:
+        if self._staging is None or not self._staging.exists():
+            return None
+        name = self._target.rpartition("/")[2]
+        kept = Path(tempfile.mkdtemp(prefix=f"{name}-kept-")) / name
+        os.replace(self._staging, kept)
+        self._staging = None
+        return kept
+
+    @property
+    def _puts_whole(self) -> bool:
+        protocol = self._filesystem.protocol
+        return bool(({protocol} if isinstance(protocol, str) else set(protocol)) & _WHOLE_PUTS)
+
     def publish(self) -> None:
         if self._staging is None:
             raise ConfigError("nothing has been written yet")
@@ -198,10 +234,8 @@ class RemotePlace:
             raise OutputError(f"the new parts are there, but old ones could not be removed; remove {', '.join(left)}")
 
     def _put(self, local: Path, remote: str) -> None:
-        protocol = self._filesystem.protocol
-        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
         parent = remote.rpartition("/")[0]
-        if protocols & _WHOLE_PUTS:
+        if self._puts_whole:
             if local.stat().st_size <= _ONE_PUT_BYTES:
                 self._filesystem.pipe_file(remote, local.read_bytes())
             else:
@@ -236,7 +270,7 @@ class RemotePlace:
 
 def check_only_ours(folder: str, names: list[str]) -> None:
     """A folder is replaced only when everything in it was written by this package."""
-    foreign = [name for name in names if not (name == REPORT_FILE or _is_part(name))]
+    foreign = [name for name in names if not (name in (REPORT_FILE, _PROBE) or _is_part(name))]
     if foreign:
         raise ConfigError(f"the folder {folder!r} also holds {foreign[0]!r}, which is not ours; choose another folder")
 

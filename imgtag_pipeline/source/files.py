@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import is_there, kind_of, open_filesystem
+from imgtag_pipeline.files import file_errors, is_there, kind_of, open_filesystem
 from imgtag_pipeline.source.csv_files import Layout, csv_source
 from imgtag_pipeline.source.json_files import json_source
 from imgtag_pipeline.source.parquet_files import parquet_source
 from imgtag_pipeline.source.table_formats import refuse_table_formats
-from imgtag_pipeline.table import Source
+from imgtag_pipeline.table import Origin, Source
 
 _GLOB: Final = "*?["
+# What lies in each identity's folder of a tag store, and in a folder of results.
+_OURS: Final = ("/manifest.json", "/_imgtag.json", "/claims.lock")
 _WANTED: Final = "give Parquet, CSV or JSON lines: one file, a glob, or a folder of one kind of file"
 
 
 def open_files(
-    path: str,
+    path: str | Sequence[str],
     *,
     storage_options: Mapping[str, Any] | None = None,
     delimiter: str | None = None,
@@ -35,18 +39,36 @@ def open_files(
     """
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii()):
         raise ConfigError(f"delimiter is {delimiter!r}; give one character, such as ';'")
-    filesystem, place = open_filesystem(path, storage_options)
-    try:
-        root, files = _found(filesystem, path, place)
-    except OSError as error:
-        raise ConfigError(f"{path!r} cannot be looked at ({error}); {_WANTED}") from error
-    refuse_table_formats(filesystem, root, files)
-    kind = _one_kind(path, files)
+    paths = [path] if isinstance(path, str) else list(path)
+    if not paths:
+        raise ConfigError(f"the list of files is empty; {_WANTED}")
+    places: list[str] = []
+    found: list[str] = []
+    roots: list[str] = []
+    for one in paths:
+        filesystem, place = open_filesystem(one, storage_options)
+        with file_errors(one, "looked at"):
+            root, files = _found(filesystem, one, place)
+            refuse_table_formats(filesystem, root, files)
+        places.append(place.rstrip("/"))
+        roots.append(root)
+        found += [file for file in files if file not in found]
+    shown = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    kind = _one_kind(shown, found)
     if kind == "parquet":
-        return parquet_source(filesystem, files, root)
-    if kind == "jsonl":
-        return json_source(filesystem, files)
-    return csv_source(filesystem, files, Layout(delimiter or ("\t" if kind == "tsv" else ","), header))
+        root = roots[0] if len(paths) == 1 else _common(roots)
+        source = parquet_source(filesystem, found, root)
+    elif kind == "jsonl":
+        source = json_source(filesystem, found)
+    else:
+        source = csv_source(filesystem, found, Layout(delimiter or ("\t" if kind == "tsv" else ","), header))
+    return replace(source, origin=Origin(shown, tuple(places), tuple(found), filesystem))
+
+
+def _common(folders: Sequence[str]) -> str:
+    """The folder that holds them all."""
+    parts = [folder.split("/") for folder in folders]
+    return "/".join(column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
 
 
 def _found(filesystem: Any, path: str, place: str) -> tuple[str, list[str]]:
@@ -62,10 +84,17 @@ def _found(filesystem: Any, path: str, place: str) -> tuple[str, list[str]]:
             found += filesystem.find(match) if filesystem.isdir(match) else [match]
     else:
         raise ConfigError(f"there is no file or folder {path!r}; {_WANTED}")
-    files = sorted({file for file in found if not _is_hidden(file[len(root) :])})
+    files = sorted({file for file in _without_ours(found, root) if not _is_hidden(file[len(root) :])})
     if not files:
         raise ConfigError(f"{path!r} holds no file; {_WANTED}")
     return root, files
+
+
+def _without_ours(found: Sequence[str], root: str) -> list[str]:
+    """Without tag stores and folders that an earlier run has written, which may lie below the given one."""
+    folders = {file.rpartition("/")[0] for file in found if file.endswith(_OURS)}
+    ours = {folder for folder in folders if len(folder) > len(root)}
+    return [file for file in found if not any(file.startswith(f"{folder}/") for folder in ours)]
 
 
 def _is_hidden(relative: str) -> bool:

@@ -321,7 +321,7 @@ def test_a_console_of_any_encoding_will_do(encoding, work):
         "相😀",
         "--overwrite",
         "--out",
-        name,
+        f"out-{name}",
     ]
     shown = subprocess.run(argv, env=env, capture_output=True, check=True)
     assert "Traceback" not in shown.stderr.decode(encoding)

@@ -1,6 +1,7 @@
 """Processes that can be killed, and a cloud that breaks on demand."""
 
 import json
+import os
 import select
 import signal
 import subprocess
@@ -60,6 +61,10 @@ class Process:
         return json.loads(self.stdout)
 
 
+# Libraries that start threads when they are imported do not; a process with threads must not be forked.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
+
 class Forks:
     """Starts `imgtag ARGV` processes that have their imports behind them."""
 
@@ -68,7 +73,9 @@ class Forks:
         self._count = 0
         self.ended = {}
         command = [sys.executable, str(HERE / "forks.py")]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env={**os.environ, **ONE_THREAD}
+        )
         assert self._process.stdout.readline() == b"ready\n"
 
     def start(self, *argv, env=None, max_file_bytes=0):

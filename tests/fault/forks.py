@@ -25,6 +25,7 @@ def serve() -> None:
     """Until standard input ends; whoever still runs then is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warm_up()
+    assert len(os.listdir("/proc/self/task")) == 1, "only a process without threads may be forked"
     living: dict[int, int] = {}
     pending = b""
     print("ready", flush=True)

@@ -27,6 +27,9 @@ REFUSED, IGNORED = 7, 8
 ENDS = {-signal.SIGKILL: "killed", REFUSED: "refused", IGNORED: "in spite of it", 0: "done"}
 
 
+TO_PARENT_OF_CHILDREN = FROM_PARENT_OF_CHILDREN = None
+
+
 class Store(DirFileSystem):
     """A remote store that keeps its objects in a folder of this machine."""
 
@@ -60,6 +63,27 @@ def found(out, **words):
 
 def stopped_child(out, step, trouble, words):
     """Write the new table in a child that is stopped at its `step`-th step: "killed", "refused", or "done" before."""
+    print(json.dumps([out, step, trouble, words]), file=TO_PARENT_OF_CHILDREN, flush=True)
+    return ENDS[json.loads(FROM_PARENT_OF_CHILDREN.readline())]
+
+
+def begin_parent_of_children():
+    """A process that has done nothing yet, so that it has no threads: only such a one may be forked."""
+    global TO_PARENT_OF_CHILDREN, FROM_PARENT_OF_CHILDREN
+    assert len(os.listdir("/proc/self/task")) == 1
+    (wanted, want), (ended, end) = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        os.close(want)
+        with os.fdopen(wanted) as orders:
+            for line in orders:
+                os.write(end, f"{run_child(*json.loads(line))}\n".encode())
+        os._exit(0)
+    os.close(wanted)
+    TO_PARENT_OF_CHILDREN, FROM_PARENT_OF_CHILDREN = os.fdopen(want, "w"), os.fdopen(ended)
+
+
+def run_child(out, step, trouble, words):
+    """How the child ended, as `os.waitstatus_to_exitcode` has it."""
     child = os.fork()
     if child == 0:
         left = step
@@ -80,12 +104,13 @@ def stopped_child(out, step, trouble, words):
         except (OutputError, ConfigError):
             os._exit(REFUSED)
         os._exit(0 if left > 0 else IGNORED)
-    return ENDS[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def main(name, has_old, is_remote, trouble):
     home = Path(tempfile.mkdtemp(dir=sys.argv[1]))
     tempfile.tempdir = str(home / "tmp")
+    begin_parent_of_children()
     words = {"storage_options": {"path": str(home / "store")}} if is_remote else {}
     step, end = 0, ""
     while end != "done":

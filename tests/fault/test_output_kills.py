@@ -1,6 +1,7 @@
 """OUT while its writer is killed: whole or not at all at every step, and the leftovers go with the next run."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ SCRIPT = Path(__file__).parent / "output_kills.py"
 
 def outcomes(folder, *words):
     """One entry per child: step, how it ended, what stood at OUT, leftovers, leftovers after the next run, OUT then."""
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), *words], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, str(SCRIPT), str(folder), *words]
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -25,7 +25,7 @@ LAYERS = [
     {"options", "discreet"},
     {"run", "money"},
     {"shaping"},
-    {"stages"},
+    {"stages", "overlap"},
     {"pipeline"},
     {"bridge", "progress"},
     {"api"},
