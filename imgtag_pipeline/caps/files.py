@@ -154,6 +154,10 @@ class FileBook:
 
     # --- who is alive -------------------------------------------------------------------------------------------
 
+    def now(self, here: float) -> float:
+        """All who share it are on this host."""
+        return here
+
     def appear(self, token: str) -> None:
         """A file that is locked for as long as this process lives."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

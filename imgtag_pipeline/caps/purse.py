@@ -182,7 +182,7 @@ class Purse:
         return books.join(
             state,
             self.token,
-            self.clock.now().timestamp(),
+            self._now(),
             max_calls=self.max_calls,
             budget=self.budget_micro_yuan,
             is_alive=self.book.is_alive,
@@ -192,7 +192,10 @@ class Purse:
         now = self.clock.now()
         month = month_of(now)
         before = self._before(month)
-        return books.reserve(state, self.price, month, before=before, token=self._place, now=now.timestamp())
+        return books.reserve(state, self.price, month, before=before, token=self._place, now=self._now())
+
+    def _now(self) -> float:
+        return self.book.now(self.clock.now().timestamp())
 
     def _settle(self, state: State, ticket: Ticket, billed: Billing) -> int | None:
         return books.settle(state, ticket, billed, self.price, before=self._before(ticket.month))
@@ -233,7 +236,7 @@ class Purse:
 
     def _seen(self, state: State) -> None:
         """Also when somebody took the place for a dead one's: this run goes on, bound by the same allotment."""
-        state.places[self.token] = self.clock.now().timestamp()
+        state.places[self.token] = self._now()
 
     # --- waiting --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """A book of calls in Redis, for all hosts: one Lua script that replaces what is there unless somebody was quicker.
 
-Relies on Redis keeping what it was told (`appendonly yes`); hosts' clocks may differ by a few seconds.
+Relies on Redis keeping what it was told (`appendonly yes`). Signs of life are told and judged by the server's clock, so
+hosts' clocks may differ as they like.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ _REPEATS: Final = 4
 _DOWN_SECONDS: Final = 2.0  # for which nobody asks again, once all repetitions were in vain
 # The client repeats a request whose reply was lost: each writer's last number tells a repetition from a new one.
 _SCRIPT: Final = """
+local time = redis.call('TIME')
 local found = redis.call('HGET', KEYS[1], 'book') or ''
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
-  return {1, found}
+  return {1, found, time[1], time[2]}
 end
 if found ~= ARGV[3] then
-  return {0, found}
+  return {0, found, time[1], time[2]}
 end
 redis.call('HSET', KEYS[1], 'book', ARGV[4], ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
-return {1, ARGV[4]}
+return {1, ARGV[4], time[1], time[2]}
 """
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(State).decode
@@ -67,6 +69,7 @@ class RedisBook:
         self._key, self._address = key, address
         self._turn = asyncio.Lock()
         self._known = b""
+        self._ahead: float | None = None  # seconds that the server's clock is ahead of ours
         self._failure = ""
         self._down_until = float("-inf")
 
@@ -76,6 +79,8 @@ class RedisBook:
 
     async def _visit(self, change: Callable[[State], T]) -> T:
         async with self._turn:
+            if self._ahead is None:  # before the first moment is told
+                self._learn(*await self._asked(self._redis.time))
             for _ in range(_TRIES):
                 state = self._read(self._known)
                 result = change(state)
@@ -102,8 +107,17 @@ class RedisBook:
 
     async def _swap(self, new: bytes) -> tuple[bool, bytes]:
         arguments = [self._writer, str(self._number), self._known, new, _KEPT_MS]
-        is_written, found = await self._asked(partial(self._script, keys=[self._name], args=arguments))
+        reply = await self._asked(partial(self._script, keys=[self._name], args=arguments))
+        is_written, found, seconds, microseconds = reply
+        self._learn(seconds, microseconds)
         return bool(is_written), found
+
+    def _learn(self, seconds: Any, microseconds: Any) -> None:
+        self._ahead = int(seconds) + int(microseconds) / 1e6 - time.time()
+
+    def now(self, here: float) -> float:
+        """The moment on the server's clock."""
+        return here + (self._ahead or 0.0)
 
     async def _asked(self, question: Callable[[], Any]) -> Any:
         from redis.exceptions import RedisError
@@ -131,7 +145,7 @@ class RedisBook:
 
     def is_alive(self, token: str, seen: float) -> bool:
         """Whether it was seen lately."""
-        return time.time() - seen < LEASE
+        return self.now(time.time()) - seen < LEASE
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -31,6 +31,10 @@ class Book(Protocol):
         """
         ...
 
+    def now(self, here: float) -> float:
+        """The moment `here` (seconds since 1970, by this host's clock) on the clock that all who share the book use."""
+        ...
+
     def appear(self, token: str) -> None:
         """Show that this process is alive, until `vanish` or its end. May block; raises `OSError`."""
         ...
@@ -62,6 +66,10 @@ class MemoryBook:
         """Nobody else is here."""
         self.state.version += 1
         return change(self.state)
+
+    def now(self, here: float) -> float:
+        """There is one clock."""
+        return here
 
     def appear(self, token: str) -> None:
         """Remembered."""

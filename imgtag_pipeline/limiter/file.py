@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import time
 import uuid
 import zlib
 from collections.abc import Callable
@@ -39,6 +40,7 @@ else:
     CAN_SHARE = True
 
 T = TypeVar("T")
+_SWEPT: set[Path] = set()  # folders that this process has tidied
 logger = logging.getLogger("imgtag_pipeline")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -47,11 +49,40 @@ _HEAD_BYTES = 4096  # one page: written at once or not at all, also when its pro
 _FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _LEAST_LOG = 16 << 10
 _MOST_LOG = 64 << 20
+KEPT_SECONDS = 3 * 86_400.0  # without a visit, after which a file is swept: what it says is worth a minute
 
 
 def host_folder() -> Path:
     """Where the processes of this user on this host meet."""
     return Path(tempfile.gettempdir()) / f"imgtag-quota-{os.getuid() if hasattr(os, 'getuid') else 'all'}"
+
+
+def sweep(folder: Path, *, older_than: float = KEPT_SECONDS, now: float | None = None) -> int:
+    """Take away the files of quotas that nobody has used for days; how many. One that is in use just now stays.
+
+    Whoever had such a file open finds it gone at the next visit and begins a new one.
+    """
+    removed = 0
+    before = (time.time() if now is None else now) - older_than
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):
+                removed += _removed(path, before)
+    return removed
+
+
+def _removed(path: Path, before: float) -> bool:
+    if path.lstat().st_mtime >= before:
+        return False
+    descriptor = os.open(path, _FLAGS)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_mtime >= before or not _is_at(path, descriptor):
+            return False
+        path.unlink()
+        return True
+    finally:
+        os.close(descriptor)
 
 
 class _Log(NamedTuple):
@@ -90,6 +121,9 @@ class FileShelf:
         self._was_here = False
         self._is_lost = False
         self._has_warned = False
+        if folder not in _SWEPT:
+            _SWEPT.add(folder)
+            sweep(folder)
         descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not every file system can

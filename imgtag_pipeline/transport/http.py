@@ -6,6 +6,7 @@ from typing import Final, Self
 
 from imgtag_pipeline.model import Reply, Request
 from imgtag_pipeline.transport.calls import Pool, exchange
+from imgtag_pipeline.transport.circuit import HostCircuit
 from imgtag_pipeline.transport.downloads import follow
 from imgtag_pipeline.transport.failures import Limits
 from imgtag_pipeline.transport.guard import Guard
@@ -35,6 +36,7 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._guard = guard or (None if allow_private else Guard())
         self._user_agent = user_agent
+        self._circuit = HostCircuit()
         self._calls: Pool | None = None
         self._downloads: Pool | None = None
 
@@ -80,7 +82,7 @@ class Transport:
         if self._downloads is None:
             raise RuntimeError(_LOST)
         limits = Limits(timeout, max_bytes, "no", "ImageTooLarge", self._guard, is_image=True)
-        outcome = await follow(self._downloads, url, limits)
+        outcome = await follow(self._downloads, url, limits, self._circuit)
         del url  # it may be signed, and this frame is in the traceback
         if isinstance(outcome, bytes):
             return outcome

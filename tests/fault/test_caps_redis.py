@@ -5,12 +5,15 @@ import random
 import shutil
 import socket
 import subprocess
+import time
+from datetime import timedelta
 
 import pytest
 
 from imgtag_pipeline.api import ledger
 from imgtag_pipeline.caps import FileBook, Purse
 from imgtag_pipeline.caps.redis import RedisBook
+from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.errors import CapReached, StoreError
 from imgtag_pipeline.ledger import read
 from imgtag_pipeline.model import Price
@@ -209,7 +212,7 @@ class Forgetful:
 
     async def _pass_on(self, reader, writer, *, is_answer):
         while data := await reader.read(1 << 16):
-            if is_answer and data.startswith(b"*2\r\n:1\r\n"):
+            if is_answer and data.startswith(b"*4\r\n:1\r\n"):
                 self._count += 1
                 if self._count % 7 == 0:
                     self.lost += 1
@@ -261,3 +264,46 @@ async def test_real_processes_of_two_hosts_keep_one_cap(desk, server, tmp_path, 
     calls = desk.emulator.ledger.calls
     assert calls <= sum(row["yes"] + row["no"] + row["unknown"] for row in rows) <= 300
     figure("cap of 300 calls in Redis, 2 hosts, kill -9", f"{kills} kills", f"{calls} calls sent, 0 above")
+
+
+@pytest.mark.parametrize("ahead", [40.0, -40.0, 3600.0])
+async def test_a_cap_holds_though_a_hosts_clock_is_wrong(server, tmp_path, monkeypatch, ahead):
+    """Signs of life are told and judged by the server's clock: nobody takes the other for dead, and 40 stay 40."""
+    from imgtag_pipeline.caps import redis as room
+
+    class Wrong:
+        """The clock module of a host that is ahead."""
+
+        monotonic = staticmethod(time.monotonic)
+
+        @staticmethod
+        def time():
+            return time.time() + ahead
+
+    class WrongClock(SystemClock):
+        def now(self):
+            return super().now() + timedelta(seconds=ahead)
+
+    right = Purse(PRICE, max_calls=40, book=RedisBook(server.url, "clocks"))
+    wrong = Purse(PRICE, max_calls=40, book=RedisBook(server.url, "clocks"), clock=WrongClock())
+    sent = 0
+
+    async def one(purse, clock):
+        nonlocal sent
+        monkeypatch.setattr(room, "time", clock)
+        ticket = await purse.reserve()
+        sent += 1
+        await purse.settle(ticket, "yes")
+
+    async def work(purse, clock):
+        for _ in range(100):
+            await one(purse, clock)
+
+    await right.reserve()
+    sent += 1
+    for purse, clock in ((wrong, Wrong), (right, time)):
+        with pytest.raises(CapReached):
+            await work(purse, clock)
+    assert sent == 40
+    for purse in (right, wrong):
+        await purse.close()

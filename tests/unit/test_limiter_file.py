@@ -1,5 +1,6 @@
 """The file that processes share, on a clock that obeys: what they see of each other, and what a hurt file does."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -11,7 +12,7 @@ from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.limiter import file as file_module
-from imgtag_pipeline.limiter.file import FileShelf, host_folder
+from imgtag_pipeline.limiter.file import FileShelf, host_folder, sweep
 from imgtag_pipeline.model import Quota
 from imgtag_pipeline.testing import FakeClock
 
@@ -292,3 +293,27 @@ async def test_where_nothing_can_be_shared_the_process_keeps_to_the_quota_by_its
     await limiter.aclose()
     (message,) = caplog.messages
     assert "by itself" in message
+
+
+def test_files_of_quotas_that_nobody_uses_are_swept(tmp_path):
+    """Old ones go, also the leftovers of a killed process; young ones and one that is locked stay."""
+    old, young, locked, torn = (tmp_path / name for name in ("a.quota", "b.quota", "c.quota", "a.0123"))
+    for path in (old, young, locked, torn):
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0) if path != young else None)
+    descriptor = os.open(locked, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert sweep(tmp_path) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.quota", "c.quota"]
+    os.close(descriptor)
+
+
+async def test_a_file_that_is_swept_while_somebody_has_it_open_is_begun_anew(tmp_path):
+    """Its next visit makes a new one, which the others find."""
+    clock = SystemClock()
+    shelf = FileShelf(tmp_path, "q", 5, clock)
+    await shelf.visit(lambda book, now: book.take(now, 1))
+    assert sweep(tmp_path, older_than=-10.0) == 1
+    await shelf.visit(lambda book, now: book.take(now, 1))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".quota"]
+    await shelf.close()
