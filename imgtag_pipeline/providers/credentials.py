@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NoReturn, Protocol, runtime_checkable
 
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.providers.credential_chain import alibaba_chain
 
 Family = Literal["alibaba", "oss", "tencent"]
 
@@ -221,9 +221,11 @@ class AlibabaChain(Fetched):
                 expires = self._now() + timedelta(minutes=10) if token[2] else None
                 return Keys(token[0], token[1], token[2], expires)
             problem = "it found no access key"
+        tried = ", ".join(getattr(self._client, "tried", ()))
         raise ConfigError(
-            f"Alibaba's credentials chain gave no keys ({problem}); set {_names('alibaba')}, or write a profile in "
-            "~/.alibabacloud/credentials, or run where an ECS or OIDC role is given"
+            f"Alibaba's credentials chain gave no keys ({f'tried: {tried}' if tried else problem}); set "
+            f"{_names('alibaba')}, or write a profile in ~/.alibabacloud/credentials, or run where an ECS or OIDC role "
+            "is given"
         )
 
     def __repr__(self) -> str:
@@ -327,9 +329,4 @@ def _names(family: Family) -> str:
 
 
 def _chain_client() -> Any:
-    from alibabacloud_credentials.client import Client
-
-    # Without a handler of the application's own, the library would print its tracebacks on standard error.
-    logging.getLogger("credentials").addHandler(logging.NullHandler())
-
-    return Client()
+    return alibaba_chain()

@@ -292,3 +292,43 @@ def test_a_chain_travels_without_what_it_fetched():
     assert isinstance(pickle.loads(pickle.dumps(AlibabaChain())), AlibabaChain)
     with pytest.raises(ConfigError, match="not put into a pickle"):
         pickle.dumps(Fetched(lambda: Keys("a", "b")))
+
+
+NO_KEYS = """
+import sys, time
+from alibabacloud_credentials import provider
+host = "_EcsRamRoleCredentialsProvider__metadata_service_host"
+build = provider.EcsRamRoleCredentialsProvider.__init__
+
+def at_loopback(self, **words):
+    build(self, **words)
+    setattr(self, host, "127.0.0.1:1")
+
+provider.EcsRamRoleCredentialsProvider.__init__ = at_loopback
+from imgtag_pipeline.cli import main
+sys.argv = ["imgtag", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["doctor", "--provider", "viapi/TaggingImage"], ["label", "in.csv", "--out", "o.csv"]],
+    ids=lambda one: one[0],
+)
+@pytest.mark.parametrize("is_disabled", ["true", "false"])
+def test_without_keys_nothing_but_our_sentence_is_printed(tmp_path, command, is_disabled):
+    """The vendor's library prints no traceback and no log line; the sentence says where keys were looked for."""
+    pytest.importorskip("alibabacloud_credentials")
+    (tmp_path / "in.csv").write_text("url\nhttps://a.example/1.jpg\n")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ALIBABA", "OSS_"))}
+    env = {**kept, "HOME": str(tmp_path), "ALIBABA_CLOUD_ECS_METADATA_DISABLED": is_disabled}
+    words = [*command, "--provider", "viapi/TaggingImage"] if command[0] == "label" else command
+    argv = [sys.executable, "-c", NO_KEYS, *words]
+    ended = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    lines = [line for line in ended.stderr.splitlines() if "no --checkpoint" not in line]
+    assert len(lines) == 1, ended.stderr
+    assert "tried: the environment's variables, ~/.aliyun/config.json, ~/.alibabacloud/credentials" in lines[0]
+    assert ("metadata" in lines[0]) == (is_disabled == "false")
+    assert "Traceback" not in ended.stdout + ended.stderr
