@@ -163,6 +163,10 @@ def open_stream(filesystem: Any, file: str) -> Iterator[Any]:
     import pyarrow as pa
 
     codec = kind_of(file.rpartition("/")[2]).codec
+    if is_local(filesystem):  # without Python, which Arrow's own threads must not call when the process ends
+        with pa.OSFile(file, "rb") as plain:
+            yield pa.CompressedInputStream(plain, codec) if codec else plain
+        return
     with filesystem.open(file, "rb") as handle:
         stream = pa.PythonFile(handle, mode="r")
         yield pa.CompressedInputStream(stream, codec) if codec else stream

@@ -30,6 +30,7 @@ from imgtag_pipeline.model import (
 )
 from imgtag_pipeline.tagger import FORMATS, MAX_PIXELS, VERSION, describe
 from imgtag_pipeline.tagger.decode import format_problem
+from imgtag_pipeline.tagger.memory import MAX_DECODE_BYTES
 from imgtag_pipeline.urls import image_key
 
 FACTS: Final = Facts(
@@ -53,18 +54,21 @@ class Local:
     """The embedded default.
 
     color_count: the most colours per picture, 1 to 10. max_bytes, max_pixels: larger pictures are failed rows.
+    max_decode_bytes: memory that decoding may take, of all threads together; a picture that takes more is a failed row.
     timeout: seconds that reading a picture may take, and again tagging it.
     """
 
     color_count: int = 3
     max_bytes: int = 64 << 20
     max_pixels: int = MAX_PIXELS
+    max_decode_bytes: int = MAX_DECODE_BYTES
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
         _check("color_count", self.color_count, 1, 10)
         _check("max_bytes", self.max_bytes, 1, 1 << 30)
         _check("max_pixels", self.max_pixels, 1, 1_000_000_000)
+        _check("max_decode_bytes", self.max_decode_bytes, 1 << 20, 1 << 40)
         _check("timeout", self.timeout, 0.001, 3600, whole=False)
 
     @property
@@ -120,7 +124,13 @@ class Local:
         answers = []
         for image in images:
             data = yield from read(image, max_bytes=self.max_bytes, timeout=self.timeout)
-            work = partial(describe, data, color_count=self.color_count, max_pixels=self.max_pixels)
+            work = partial(
+                describe,
+                data,
+                color_count=self.color_count,
+                max_pixels=self.max_pixels,
+                max_decode_bytes=self.max_decode_bytes,
+            )
             tags = yield Compute(work, self.timeout)
             answers.append(Answer(tags))
         return tuple(answers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,6 +34,8 @@ def csv_source(filesystem: Any, files: Sequence[str], layout: Layout) -> Source:
     headers: dict[str, list[str]] = {}
     rows = 0
     for file in files:
+        with Reading(file), open_stream(filesystem, file) as stream:
+            _refuse_other_encodings(file, stream)
         header = headers[file] = _header(filesystem, file, layout)
         rows += sum(batch.num_rows for batch in _batches(filesystem, file, layout, header, header))
     names = list(headers[files[0]])
@@ -72,7 +73,7 @@ def _header(filesystem: Any, file: str, layout: Layout) -> list[str]:
 def _first_line(filesystem: Any, file: str, delimiter: str) -> list[str]:
     from pyarrow import csv
 
-    with Reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
+    with Reading(file), open_stream(filesystem, file) as stream:
         parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         first = csv.ReadOptions(block_size=_BLOCK_BYTES)
         with csv.open_csv(stream, read_options=first, parse_options=parse) as reader:
@@ -85,7 +86,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     from pyarrow import csv
 
-    with Reading(file), _as_utf8(filesystem, file), open_stream(filesystem, file) as stream:
+    with Reading(file), open_stream(filesystem, file) as stream:
         reader = csv.open_csv(
             stream,
             read_options=csv.ReadOptions(
@@ -108,18 +109,8 @@ def _batches(
             yield from reader
 
 
-@contextlib.contextmanager
-def _as_utf8(filesystem: Any, file: str) -> Iterator[None]:
-    """When the reader fails, look whether the file is in another encoding, and where."""
-    try:
-        yield
-    except (pa.ArrowInvalid, UnicodeDecodeError):
-        with open_stream(filesystem, file) as stream:
-            _refuse_other_encodings(file, stream)
-        raise
-
-
 def _refuse_other_encodings(file: str, stream: Any) -> None:
+    """`ConfigError` for a file that is not UTF-8, told before Arrow's reader has threads at work on it."""
     line, rest = 1, b""
     while piece := stream.read(_BLOCK_BYTES):
         head, newline, tail = (rest + piece).rpartition(b"\n")

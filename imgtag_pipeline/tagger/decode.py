@@ -8,9 +8,8 @@ limit, which warns, is not asked.
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,14 +20,14 @@ from numpy.typing import NDArray
 
 from imgtag_pipeline.errors import PermanentError, RefusedHereError
 from imgtag_pipeline.tagger import sniff
+from imgtag_pipeline.tagger.memory import MAX_DECODE_BYTES, decode_bytes, memory_for
 from imgtag_pipeline.tagger.oklab import Floats
 
 MAX_PIXELS: Final = 100_000_000
 DETAIL_AREA: Final = 384 * 384  # the normalised size at which sharpness is judged
 COLOR_AREA: Final = 128 * 128  # the size at which colour and tone are judged
-_LARGE_PIXELS: Final = 16_000_000
-_large = threading.Lock()  # a pool of threads holds one large picture in memory, not eight
 _PLAYING: Final = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # in the others several frames mean pages
+_COPIES: Final = 2  # of a picture that is held whole: as it was, and flat or smaller
 _ORIENTATION: Final = 0x0112  # the EXIF and TIFF tag; 5 to 8 stand on their side
 
 
@@ -57,11 +56,14 @@ class Picture:
     alpha: Floats
 
 
-def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The first frame, or a `PermanentError`: EmptyFile, NotAnImage, UnsupportedFormat, TooManyPixels, TornImage."""
+def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, max_decode_bytes: int = MAX_DECODE_BYTES) -> Picture:
+    """The first frame, or a `PermanentError`: EmptyFile, NotAnImage, UnsupportedFormat, TooManyPixels, TornImage.
+
+    Decoding waits until all threads together stay within `max_decode_bytes`.
+    """
     name = _format_of(data)
     try:
-        return _picture(*_open(data, name, max_pixels))
+        return _picture(*_open(data, name, max_pixels, max_decode_bytes))
     except PermanentError:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, MemoryError and more
@@ -75,14 +77,14 @@ def opened_whole(
 ) -> Iterator[tuple[str, tuple[int, int], Any]]:
     """Format, size and first frame as a Pillow image, decoded no larger than `within(size)` needs; errors as above.
 
-    Of large pictures one is held at a time, so the block should end with it.
+    It holds memory of the budget that all threads share, so the block should end with it.
     """
     name = _format_of(data)
     try:
         image = _opened(data, name, MAX_PIXELS)
         size = image.size
         image.draft(None, within(size))
-        with _large if image.width * image.height > _LARGE_PIXELS else nullcontext():
+        with memory_for(_COPIES * decode_bytes(image, name, size), _COPIES * MAX_DECODE_BYTES):
             image.load()
             yield name, image.size if name == "TIFF" else size, image  # a TIFF is turned when it is loaded
     except PermanentError:
@@ -120,7 +122,7 @@ def _format_of(data: bytes) -> str:
     raise PermanentError(message, code="UnsupportedFormat")
 
 
-def _open(data: bytes, name: str, max_pixels: int) -> tuple[tuple[int, int], int, Any]:
+def _open(data: bytes, name: str, max_pixels: int, max_decode_bytes: int) -> tuple[tuple[int, int], int, Any]:
     """Size as shown, frames, and the first frame at the detail size; the full picture is let go of here."""
     image = _opened(data, name, max_pixels)
     frames = _frames(image, name)
@@ -128,10 +130,9 @@ def _open(data: bytes, name: str, max_pixels: int) -> tuple[tuple[int, int], int
     if name == "TIFF":
         width, height = int(image.tag_v2[256]), int(image.tag_v2[257])  # Pillow may have turned the size already
         turned = image.tag_v2.get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    is_progressive = "progressive" in image.info  # libjpeg then keeps all of it, at whatever scale
-    image.draft(None, _reduced(image.size, DETAIL_AREA))
-    decoded = width * height if is_progressive else image.width * image.height
-    with _large if decoded > _LARGE_PIXELS else nullcontext():
+    full = image.size
+    image.draft(None, _reduced(full, DETAIL_AREA))
+    with memory_for(decode_bytes(image, name, full), max_decode_bytes):
         image.load()
         detail = _normalised(image)
     if name != "TIFF":
