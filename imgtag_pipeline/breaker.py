@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,9 @@ from imgtag_pipeline.model import Outcome
 
 # Refusals that are about the object by their name: a table may begin with many of these.
 _OF_THE_OBJECT: Final = frozenset(("NoSuchKey", "InvalidObjectState", "InvalidObjectName", "ImageTooLarge"))
+
+
+LEAST_OUTCOMES: Final = 50  # before a share of failed images says something
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,10 @@ class Breaker:
     """Counts the outcomes of one run as they come."""
 
     limits: BreakerLimits
+    stop_failed: Callable[[int], float] | None = None  # failed images that are allowed among so many
+    stop_text: str = ""
+    _outcomes: int = 0
+    _all_failed: int = 0
     _code: str | None = None
     _in_a_row: int = 0
     _is_first_code: bool = True
@@ -48,6 +56,8 @@ class Breaker:
 
     def note(self, outcome: Outcome) -> BreakerOpen | None:
         """Count this outcome; the error to stop with, when it was one too many."""
+        if self.stop_failed is not None and (stopped := self._too_many(outcome)) is not None:
+            return stopped
         if outcome.calls == 0:
             return None
         if outcome.status != "failed":
@@ -68,6 +78,20 @@ class Breaker:
                 "Put the cause right and run again to go on"
             )
         return self._share(is_failed=True)
+
+    def _too_many(self, outcome: Outcome) -> BreakerOpen | None:
+        """The caller's own limit: of all images that have an outcome, also those that no vendor was asked about."""
+        assert self.stop_failed is not None
+        self._outcomes += 1
+        self._all_failed += outcome.status == "failed"
+        if outcome.status != "failed" or self._all_failed <= self.stop_failed(self._outcomes):
+            return None
+        if self.stop_text.endswith("%") and self._outcomes < LEAST_OUTCOMES:
+            return None
+        return BreakerOpen(
+            f"{self._all_failed:,} of {self._outcomes:,} images failed, more than stop_failed={self.stop_text} "
+            f"(--stop-failed), the last with {outcome.error_code}; run again to go on"
+        )
 
     def _share(self, *, is_failed: bool) -> BreakerOpen | None:
         self._seen += 1

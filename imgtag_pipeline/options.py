@@ -43,6 +43,7 @@ class OptionWords(TypedDict, total=False):
     max_calls: int | None
     price: float | None
     retry_failed: bool
+    stop_failed: int | str | None
     errors: Literal["rows", "drop", "raise"]
     progress: bool | None
     storage_options: Mapping[str, Any] | None
@@ -76,6 +77,7 @@ class Options:
     max_calls: paid calls that this run may send at most.
     price: yuan per call, where the provider's price is unknown.
     retry_failed: ask again about images that failed for good.
+    stop_failed: end the run once more images than this have failed: a number, or a share such as "20%" (of 50 or more).
     errors: "rows" (a failure is a row), "drop" (such rows are left out), "raise" (`RowsFailed` at the end).
     progress: show a bar on standard error. Default None: when a person looks.
     storage_options: for fsspec: where images, inputs, outputs and checkpoint need them.
@@ -105,6 +107,7 @@ class Options:
     max_calls: int | None = None
     price: float | None = None
     retry_failed: bool = False
+    stop_failed: int | str | None = None
     errors: Literal["rows", "drop", "raise"] = "rows"
     progress: bool | None = None
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -151,6 +154,7 @@ class Options:
         _within("grace", self.grace, 0, 3600)
         _within("read_ahead", self.read_ahead, 1, 1_000_000, whole=True)
         _a("stop", self.stop, Stop | None, "an imgtag.Stop()")
+        failed_limit(self.stop_failed, name="stop_failed")
         _a("retry_failed", self.retry_failed, bool, "True or False")
         for name in ("allow_private", "allow_local", "fit"):
             _a(name, getattr(self, name), bool, "True or False")
@@ -203,7 +207,7 @@ def _default(one: Field[Any]) -> Any:
     return one.default_factory() if callable(one.default_factory) else one.default
 
 
-def failed_limit(value: int | str | None, images: int = 0) -> float | None:
+def failed_limit(value: int | str | None, images: int = 0, *, name: str = "max_failed") -> float | None:
     """Failed images that are allowed among so many: a number, or a share such as "1%". Raises `ConfigError`."""
     if value is None:
         return None
@@ -214,7 +218,7 @@ def failed_limit(value: int | str | None, images: int = 0) -> float | None:
     except ValueError:
         number = -1
     if isinstance(value, bool) or not 0 <= number <= (100 if is_share else _MOST):
-        raise ConfigError(f"max_failed is {value!r}; allowed: a number of images from 0 up, or a share such as '1%'")
+        raise ConfigError(f"{name} is {value!r}; allowed: a number of images from 0 up, or a share such as '1%'")
     return images * number / 100 if is_share else number
 
 

@@ -25,7 +25,7 @@ from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.images import ImageReader, check_before
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.options import Options
+from imgtag_pipeline.options import Options, failed_limit
 from imgtag_pipeline.providers.contract import (
     Prechecking,
     Preparing,
@@ -144,7 +144,7 @@ class Stages:
             references=order.references,
             strip=order.strip,
             concurrency=concurrency,
-            breaker=Breaker(options.breaker),
+            breaker=_breaker(options),
             batch_size=provider.batch_size,
             window_rows=_window_rows(order),
             retry_failed=options.retry_failed,
@@ -201,6 +201,13 @@ def checker(options: Options, provider: Provider) -> Callable[[str], PermanentEr
         return check_before(provider, url, allow_private=options.allow_private, allow_local=allow_local)
 
     return check
+
+
+def _breaker(options: Options) -> Breaker:
+    if options.stop_failed is None:
+        return Breaker(options.breaker)
+    most = partial(failed_limit, options.stop_failed, name="stop_failed")
+    return Breaker(options.breaker, lambda images: most(images) or 0.0, str(options.stop_failed))
 
 
 def usable_cores() -> int:

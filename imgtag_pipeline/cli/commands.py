@@ -90,6 +90,9 @@ def label(
         str, typer.Option("--max-failed", help="failed images (or a share, 1%) up to which the exit code is 0")
     ] = "0",
     retry_failed: RetryFailed = False,
+    stop_failed: Annotated[
+        str | None, typer.Option("--stop-failed", help="end the run, exit code 3, at more failed images (or 20%)")
+    ] = None,
     min_confidence: Annotated[
         float | None, typer.Option("--min-confidence", help="show tags from here, 0 to 1")
     ] = None,
@@ -130,6 +133,7 @@ def label(
         "max_calls": max_calls,
         "price": price,
         "retry_failed": retry_failed,
+        "stop_failed": stop_failed,
         "min_confidence": min_confidence,
         "top_k": top_k,
         "vocabulary": None if vocabulary is None else _lines(vocabulary),

@@ -1,9 +1,12 @@
 """A run that only fails stops by itself; a column of bad links does not stop it."""
 
+import pandas as pd
 import pytest
+from PIL import Image
 
+import imgtag_pipeline as imgtag
 from imgtag_pipeline.breaker import Breaker, BreakerLimits
-from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.errors import BreakerOpen, ConfigError
 from imgtag_pipeline.model import Outcome
 
 OK = Outcome("a", "a", "ok", calls=1, billed="yes")
@@ -68,3 +71,21 @@ def test_limits_out_of_range_are_refused(words):
     """Limits are checked when they are built."""
     with pytest.raises(ConfigError, match="allowed"):
         BreakerLimits(**words)
+
+
+def test_a_run_ends_once_too_many_images_have_failed(tmp_path):
+    """A share counts from 50 images on, a number at once; what was answered is kept, and the rest is not asked."""
+
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    good, bad = [f"{tmp_path}/a.png"], [f"{tmp_path}/none-{number}.png" for number in range(400)]
+    for limit in ("20%", 30):
+        with pytest.raises(BreakerOpen, match=f"more than stop_failed={limit}") as caught:
+            imgtag.label(pd.DataFrame({"url": good + bad}), stop_failed=limit, concurrency=1, progress=False)
+        report, table = caught.value.report, caught.value.partial
+        assert report.ok == 1
+        assert report.failed_images <= 60
+        assert len(table["url"].unique()) == 401
+        assert (table["error_code"] == "NotAsked").sum() >= 300
+    imgtag.label(pd.DataFrame({"url": good + bad[:40]}), stop_failed="20%", progress=False)  # too few to tell
+    with pytest.raises(ConfigError, match="stop_failed is 'x'"):
+        imgtag.label(pd.DataFrame({"url": good}), stop_failed="x", progress=False)
