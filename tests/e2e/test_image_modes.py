@@ -192,7 +192,7 @@ def test_the_plan_is_what_happens(emulator, tmp_path, address, words):
         "good.jpg": picture(),
         "odd.jpg": picture("GIF"),
         "large.bmp": picture("BMP", (2100, 2000)),
-        "phone.png": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60),
+        "modern.png": b"\xff\x0a" + bytes(60),  # JPEG XL
         "icon.png": b"\0\0\1\0\1\0\x10\x10" + bytes(60),
         "page.jpg": b"<html>not here</html>",
         "empty.jpg": b"",
