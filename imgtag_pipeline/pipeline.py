@@ -66,6 +66,11 @@ class Pipeline:
             raise ConfigError(
                 f"the price of {self.provider.address} is not published, so budget= cannot be kept; give price= too"
             )
+        if "bytes" not in self.provider.facts.image_as and self.source.holds_pictures(self.column):
+            raise ConfigError(
+                f"the column {self.column!r} holds pictures, and {self.provider.address} takes no bytes; "
+                "give references"
+            )
         if self.shaper.is_open and self.source.is_lazy:
             raise ConfigError(
                 "a wide stream needs its columns before the first row: give vocabulary=, or pass a table, not a reader"

@@ -5,6 +5,8 @@ Cells that hold something else (a number, a list) travel as marked text, so that
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,7 +19,7 @@ _SHOWN: Final = 60
 _INVISIBLE: Final = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\u00ad"
 _QUOTES: Final = {'"': '"', "'": "'", "<": ">", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
 _HOST_ALONE: Final = re.compile(r"//[^/\\\s]+\.[^/\\\s]+(/|$)")
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_PNG_MODES: Final = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 # Extensions that a column's name does not have.
 _PICTURE: Final = re.compile(r"(?i).+\.(jpe?g|png|gif|webp|bmp|tiff?|heic|avif)(\?.*)?$")
 
@@ -46,6 +48,35 @@ def kind_of(value: Any) -> str:
     if isinstance(value, int | float | complex) or hasattr(value, "dtype"):
         return "a number"
     return f"a {type(value).__name__}"
+
+
+def picture_bytes(value: Any) -> bytes | None:
+    """The bytes of a cell that is a picture: bytes that are no text, a Pillow image (as PNG), a struct with `bytes`."""
+    if isinstance(value, dict) and "bytes" in value and value.keys() <= {"bytes", "path"}:  # Hugging Face's Image
+        value = value.get("bytes")
+    if isinstance(value, bytes | bytearray | memoryview):
+        data = bytes(value)
+        return None if _is_text(data) else data
+    if hasattr(value, "save") and hasattr(value, "getbands"):
+        file = io.BytesIO()
+        value.save(file, "PNG" if value.mode in _PNG_MODES else "TIFF")
+        return file.getvalue()
+    return None
+
+
+def of_picture(data: bytes) -> str:
+    """A reference that holds a picture's bytes itself; it is shown, and known, by their hash."""
+    return "data:;base64," + base64.b64encode(data).decode("ascii")
+
+
+def _is_text(data: bytes) -> bool:
+    if b"\0" in data[:4096]:
+        return False
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_cell(reference: str) -> bool:

@@ -77,6 +77,13 @@ class Source:
             )
         return name
 
+    def holds_pictures(self, name: str) -> bool:
+        """Whether the column holds pictures themselves rather than references, as far as can be told beforehand."""
+        if self.first is not None:
+            return any(references.picture_bytes(value) is not None for value in self.first(name))
+        kind = None if self.schema is None else self.schema.field(name).type
+        return kind is not None and pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+
     def identifying(self, label: Any = None) -> str:
         """A column that every file must have."""
         name = self.resolve(label)

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imgtag_pipeline.references import cell
+from imgtag_pipeline.references import cell, of_picture, picture_bytes
 from imgtag_pipeline.table import plain_text
 
 _EXACT: Final = 2.0**53
@@ -30,9 +30,7 @@ def reference_array(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
     kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if pa.types.is_null(kind) or any(is_kind(kind) for is_kind in _TEXTS):
         return text_array(array)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return pa.array([_reference(value) for value in array.to_pylist()], pa.string())
-    return pa.array([None if _is_nothing(value) else cell(value) for value in array.to_pylist()], pa.string())
+    return pa.array([_reference(value) for value in array.to_pylist()], pa.string())
 
 
 def reference_values(values: pd.Series | Iterable[Any]) -> pa.StringArray:
@@ -47,13 +45,14 @@ def reference_values(values: pd.Series | Iterable[Any]) -> pa.StringArray:
 def _reference(value: Any) -> str | None:
     if _is_nothing(value):
         return None
-    if isinstance(value, bytes | bytearray | memoryview):
-        try:
-            return bytes(value).decode("utf-8")
-        except UnicodeDecodeError:
-            return cell(bytes(value))
     if isinstance(value, str | os.PathLike):
         return plain_text(value)
+    if (picture := picture_bytes(value)) is not None:
+        return of_picture(picture)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8")
+    if isinstance(value, dict) and value.keys() == {"bytes", "path"} and isinstance(value.get("path"), str):
+        return plain_text(value["path"])
     is_data = isinstance(value, bool | int | float | complex | list | tuple | set | dict | np.generic | np.ndarray)
     return cell(value) if is_data else plain_text(value)
 
