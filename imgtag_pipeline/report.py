@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -141,6 +141,7 @@ class Spent:
     cost_micro_yuan: int | None = 0
     is_marked: bool = False
     has_job: bool = False
+    rest: Callable[[float], Awaitable[None]] | None = None  # lets time pass without holding up other exchanges
     unsettled: list[Any] = field(default_factory=list)  # reservations of calls that are settled later
 
     def shares(self, count: int) -> list[int | None]:

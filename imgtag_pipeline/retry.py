@@ -122,7 +122,7 @@ class Caller:
         if self.qps is not None and call.quota.key == self.share_of:
             call = replace(call, quota=replace(call.quota, qps=self.qps))
         if call.wait:
-            await self.clock.sleep(call.wait)
+            await self._rest(call.wait, spent)
         trouble, mends = Trouble(self.policy, spent, self.random), 0
         while True:
             before = (self.skew, self.renewals)
@@ -137,7 +137,7 @@ class Caller:
             except ThrottledError as error:
                 trouble.throttled(error, self.clock.monotonic())
             except CallError as error:
-                await self.clock.sleep(trouble.failed(error, self.clock.monotonic()))
+                await self._rest(trouble.failed(error, self.clock.monotonic()), spent)
             self.tally.retries += 1
             spent.retries += 1
 
@@ -151,7 +151,11 @@ class Caller:
             except PermanentError:
                 raise
             except CallError as error:
-                await self.clock.sleep(trouble.failed(error, self.clock.monotonic()))
+                await self._rest(trouble.failed(error, self.clock.monotonic()), spent)
+
+    async def _rest(self, seconds: float, spent: Spent) -> None:
+        """Wait before the next attempt; meanwhile others go on."""
+        await (self.clock.sleep if spent.rest is None else spent.rest)(seconds)
 
     async def _once(self, call: Call, keys: Sequence[str], spent: Spent, trouble: Trouble) -> Reply:
         self._raise_when_stopping()

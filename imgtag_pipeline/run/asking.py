@@ -9,19 +9,24 @@ from dataclasses import dataclass
 
 from imgtag_pipeline.batcher import Pending
 from imgtag_pipeline.breaker import Breaker
+from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.model import Image, Outcome
 from imgtag_pipeline.report import Spent, Tally
 from imgtag_pipeline.run.crew import Crew
 from imgtag_pipeline.run.flights import Flights
+from imgtag_pipeline.run.places import Place
 from imgtag_pipeline.run.spellings import with_others
 from imgtag_pipeline.run.store import Store
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Asking:
-    """One exchange after the other, by as many workers as run `work()`. `stop` ends the run with an error."""
+    """One exchange after the other, by as many workers as run `work()`. `stop` ends the run with an error.
+
+    Of the exchanges only so many are active as `free` has places; one that waits to try again holds none.
+    """
 
     store: Store
     talker: Talker
@@ -33,6 +38,8 @@ class Asking:
     passing: dict[str, Outcome]
     mended: set[str]
     batch_size: int
+    free: asyncio.Semaphore
+    clock: Clock
     stop: Callable[[BaseException], None]
     tell: Callable[[], None]
 
@@ -43,7 +50,8 @@ class Asking:
             while todo:
                 part = todo.pop()
                 try:
-                    is_split = not await self._ask(part)
+                    async with Place(self.free, self.clock, self.crew.one_more) as place:
+                        is_split = not await self._ask(part, place)
                 except BaseException as error:
                     self.flights.give_up(part)
                     for rest in todo:
@@ -56,9 +64,9 @@ class Asking:
                     middle = len(part) // 2
                     todo += [part[middle:], part[:middle]]
 
-    async def _ask(self, images: Sequence[Image]) -> bool:
+    async def _ask(self, images: Sequence[Image], place: Place) -> bool:
         keys = [image.key for image in images]
-        spent = Spent()
+        spent = Spent(rest=place.rest)
         try:
             outcomes = await self.talker.outcomes(images, self.store.jobs(keys), spent)
         except BaseException:

@@ -14,10 +14,19 @@ class Crew:
         self._workers: set[asyncio.Task[None]] = set()
         self._followers: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[Any] | None] = set()
+        self._work: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._most = 0
+        self._is_stopped = False
 
-    def start(self, count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """So many workers."""
+    def start(self, count: int, work: Callable[[], Coroutine[Any, Any, None]], most: int | None = None) -> None:
+        """So many workers, and up to `most` by `one_more`."""
+        self._work, self._most = work, count if most is None else most
         self._workers = {asyncio.create_task(work(), name="imgtag-worker") for _ in range(count)}
+
+    def one_more(self) -> None:
+        """Another worker, as one is only waiting."""
+        if self._work is not None and len(self._workers) < self._most and not self._is_stopped:
+            self._workers.add(asyncio.create_task(self._work(), name="imgtag-worker"))
 
     def follow(self, waiting: Coroutine[Any, Any, None], given_up: Callable[[], None]) -> None:
         """One more task that waits for what another process does; `given_up` when it ends, even before it began."""
@@ -45,6 +54,7 @@ class Crew:
 
     def stop(self) -> None:
         """Cancel everybody but the running task and those with a call in flight."""
+        self._is_stopped = True
         for task in self._followers | self._workers - self._sending - {asyncio.current_task()}:
             task.cancel()
 
@@ -59,10 +69,13 @@ class Crew:
 
     async def worked(self) -> None:
         """Wait until the work is done, or stopped; raises what went wrong."""
+        while any(not worker.done() for worker in self._workers):  # more may be started meanwhile
+            await asyncio.wait(set(self._workers))
         await _all(self._workers)
 
     async def end(self, feeder: asyncio.Task[None]) -> None:
         """Wait for those in flight, cancel the rest; nothing runs after that."""
+        self._is_stopped = True
         for task in (feeder, *self._followers):
             task.cancel()
         waiting: list[Awaitable[Any]] = [feeder, *self._followers, *self._workers]

@@ -23,6 +23,7 @@ from imgtag_pipeline.run.crew import Crew
 from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.run.flights import Flights
 from imgtag_pipeline.run.intake import Intake
+from imgtag_pipeline.run.places import WORKERS_PER_PLACE
 from imgtag_pipeline.run.store import Store
 
 
@@ -92,7 +93,7 @@ class Run:
         """
         self._loop = asyncio.get_running_loop()
         intake = self._intake()
-        self._crew.start(self.concurrency, self._asking().work)
+        self._crew.start(self.concurrency, self._asking().work, WORKERS_PER_PLACE * self.concurrency)
         feeder = asyncio.create_task(intake.feed(batches), name="imgtag-feeder")
         is_cut = False
         try:
@@ -142,6 +143,8 @@ class Run:
             passing=self.passing,
             mended=self._mended,
             batch_size=self.batch_size,
+            free=asyncio.Semaphore(max(1, self.concurrency)),
+            clock=self.clock,
             stop=self._stop_now,
             tell=self._tell,
         )

@@ -196,3 +196,52 @@ async def test_a_split_batch_takes_its_marks_back():
     run = run_of(store, Refusing(), batch_size=4)
     await read(run, 4)
     assert store.cleared[:4] == ["k0", "k1", "k2", "k3"]
+
+
+class Released(Store):
+    async def release(self, keys):
+        pass
+
+
+class Held(FakeClock):
+    """Long sleeps last until they are let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.let_go = asyncio.Event()
+
+    async def sleep(self, seconds):
+        await (self.let_go.wait() if seconds >= 60 else asyncio.sleep(0))
+
+
+async def test_an_image_that_waits_to_try_again_holds_up_nobody():
+    """16 images rest between two attempts; 400 others go on meanwhile, four exchanges at once."""
+    clock, active, worst, order = Held(), 0, 0, []
+
+    class Resting:
+        async def outcomes(self, images, jobs, spent):
+            nonlocal active, worst
+            (image,) = images
+            if image.key.startswith("bad"):
+                await spent.rest(60.0)
+            active += 1
+            worst = max(worst, active)
+            await clock.sleep(0.1)
+            active -= 1
+            order.append(image.key)
+            if len(order) == 400:
+                clock.let_go.set()
+            return [Outcome(image.key, image.url, "failed", error_code="X", error="x", is_final=False)]
+
+    urls = [f"bad{number}" for number in range(16)] + [f"good{number}" for number in range(400)]
+    run = run_of(Released(), Resting())
+    run.clock, run.concurrency = clock, 4
+
+    async def read_all():
+        async for _ in run.answered(iter([pa.record_batch({"url": urls})])):
+            pass
+
+    await asyncio.wait_for(read_all(), 60)
+    assert sorted(order[:400]) == sorted(urls[16:])
+    assert sorted(order[400:]) == sorted(urls[:16])
+    assert worst == 4
