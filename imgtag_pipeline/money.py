@@ -57,6 +57,8 @@ async def open_purse(options: Options, provider: Provider, price: Price | None, 
         billed_before=await asyncio.to_thread(_elsewhere, options, provider, clock),
         book=shared or kept or MemoryBook(),
         record=kept if shared is not None else None,
+        job=options.job,
+        budget_per=options.budget_per,
         clock=clock,
     )
     try:

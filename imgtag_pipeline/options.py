@@ -41,6 +41,8 @@ class OptionWords(TypedDict, total=False):
     concurrency: int | None
     budget: float | None
     max_calls: int | None
+    job: str | None
+    budget_per: Literal["day", "month"] | None
     price: float | None
     retry_failed: bool
     stop_failed: int | str | None
@@ -75,6 +77,9 @@ class Options:
     concurrency: exchanges in flight. Default: the provider's, more with a higher qps.
     budget: yuan that this run may spend at most, reserved before each call.
     max_calls: paid calls that this run may send at most.
+    job: name of a job: budget and max_calls are for all runs of that name together, one after another or at once, on
+        this checkpoint (with redis_url on all hosts), for each operation and account. The newest figure applies.
+    budget_per: "day" or "month" (China's): budget is for all calls of the day or month in the checkpoint's ledger.
     price: yuan per call, where the provider's price is unknown.
     retry_failed: ask again about images that failed for good.
     stop_failed: end the run once more images than this have failed: a number, or a share such as "20%" (of 50 or more).
@@ -105,6 +110,8 @@ class Options:
     concurrency: int | None = None
     budget: float | None = None
     max_calls: int | None = None
+    job: str | None = None
+    budget_per: Literal["day", "month"] | None = None
     price: float | None = None
     retry_failed: bool = False
     stop_failed: int | str | None = None
@@ -150,6 +157,8 @@ class Options:
         _within("concurrency", self.concurrency, 1, 4096, whole=True)
         _within("budget", self.budget, 0, None)
         _within("max_calls", self.max_calls, 0, None, whole=True)
+        _a("job", self.job, str | None, "a name such as '2026-11-26'")
+        self._check_caps()
         _within("price", self.price, 0, 1_000_000)
         _within("grace", self.grace, 0, 3600)
         _within("read_ahead", self.read_ahead, 1, 1_000_000, whole=True)
@@ -165,6 +174,18 @@ class Options:
         _a("breaker", self.breaker, BreakerLimits, "an imgtag.BreakerLimits")
         _a("checkpoint", self.checkpoint, str | os.PathLike | None, "a folder, or a URL of one")
         self._settle()
+
+    def _check_caps(self) -> None:
+        """A cap that outlives the run needs a place where it is kept."""
+        if self.budget_per is not None:
+            _one_of("budget_per", self.budget_per, ("day", "month"))
+            if self.budget is None:
+                raise ConfigError("budget_per needs budget=, the yuan of each day or month")
+        if self.job is not None and not self.job.strip():
+            raise ConfigError("job is blank; give a name such as '2026-11-26', or leave it out")
+        if self.checkpoint is None and self.redis_url is None and (self.job or self.budget_per):
+            name = "job" if self.job else "budget_per"
+            raise ConfigError(f"{name} needs checkpoint= (or redis_url=), where the calls of earlier runs are counted")
 
     def _settle(self) -> None:
         """Paths and labels as text, lists as tuples."""

@@ -17,6 +17,11 @@ def month_of(moment: datetime) -> str:
     return f"{moment.astimezone(BILLING_ZONE):%Y-%m}"
 
 
+def day_of(moment: datetime) -> str:
+    """The day in which a vendor counts a call: "2026-11-26"."""
+    return f"{moment.astimezone(BILLING_ZONE):%Y-%m-%d}"
+
+
 def month_end(moment: datetime) -> datetime:
     """When that month is over."""
     day = moment.astimezone(BILLING_ZONE)

@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from imgtag_pipeline.caps import jobs
 from imgtag_pipeline.caps import state as books
 from imgtag_pipeline.caps.shelf import Book, MemoryBook
-from imgtag_pipeline.caps.state import Refusal, State, Ticket
+from imgtag_pipeline.caps.state import Period, Refusal, State, Ticket
 from imgtag_pipeline.caps.uncut import uncut
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import Billing, CapReached, ImgtagError, StoreError
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.pricing import MICRO, month_of
+from imgtag_pipeline.pricing import MICRO, day_of, month_of
 
 T = TypeVar("T")
 log = logging.getLogger("imgtag_pipeline")
@@ -33,19 +34,24 @@ class Purse:
     bill it, the month's marginal price where it does or may. A run that names a cap has a place in the book's
     allotment from `open` to `close`; see `caps.state` for how long that lasts. A run that names none is bound by none,
     but its calls count for the others. Every call is entered in the month's counts, of `record` where the ledger is
-    another book than the shared one. `billed_before` are calls of this month that stand in neither.
+    another book than the shared one. With a `job` the run spends from the allotment of that name, which outlives its
+    runs. With `budget_per` the budget is for all calls of a day or month that stand in the book. `billed_before` are
+    calls of this month that stand in neither.
     """
 
     price: Price | None
     max_calls: int | None = None
     budget_micro_yuan: int | None = None
     billed_before: int = 0
+    job: str | None = None
+    budget_per: Period | None = None
     book: Book = field(default_factory=MemoryBook)
     record: Book | None = None
     clock: Clock = field(default_factory=SystemClock)
     token: str = field(default_factory=lambda: f"{os.getpid()}-{secrets.token_hex(6)}")
     _month: str = ""
     _place: str | None = None
+    _has_joined: bool = False
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     _born: str = ""
     _version: int = -1
@@ -62,12 +68,26 @@ class Purse:
     async def open(self) -> None:
         """Take a place in the allotment, when a cap was named."""
         async with self._opening:
-            if self._place is None and self._is_capped:
+            if not self._has_joined and not (self.job is None and self.budget_per is None):
+                await self._visit(self._join_shared)
+                self._has_joined = True
+            is_bound = self.max_calls is not None or self._own_budget is not None
+            if is_bound and self.job is None and self._place is None:
                 await self._take_place()
 
     @property
     def _is_capped(self) -> bool:
-        return self.max_calls is not None or self.budget_micro_yuan is not None
+        return not (self.max_calls is None and self.budget_micro_yuan is None and self.job is None)
+
+    @property
+    def _own_budget(self) -> int | None:
+        """The budget of this run or job; None where it is for a day or month."""
+        return self.budget_micro_yuan if self.budget_per is None else None
+
+    @property
+    def _period(self) -> tuple[Period, int] | None:
+        budget = self.budget_micro_yuan
+        return None if self.budget_per is None or budget is None else (self.budget_per, budget)
 
     async def _take_place(self) -> None:
         try:
@@ -109,7 +129,7 @@ class Purse:
                 await self._note(reserved)
                 return reserved
             self._refused_one()
-            if reserved == "budget" and (settled != self._settled or await self._is_something_settled()):
+            if reserved in ("budget", "period") and (settled != self._settled or await self._is_something_settled()):
                 continue
             raise await self._refusal(reserved)
 
@@ -184,15 +204,28 @@ class Purse:
             self.token,
             self._now(),
             max_calls=self.max_calls,
-            budget=self.budget_micro_yuan,
+            budget=self._own_budget,
             is_alive=self.book.is_alive,
         )
+
+    def _join_shared(self, state: State) -> None:
+        books.join_shared(state, self.job, self._now(), max_calls=self.max_calls, budget=self._own_budget)
 
     def _reserve(self, state: State) -> Ticket | Refusal:
         now = self.clock.now()
         month = month_of(now)
         before = self._before(month)
-        return books.reserve(state, self.price, month, before=before, token=self._place, now=self._now())
+        return books.reserve(
+            state,
+            self.price,
+            month,
+            before=before,
+            token=self._place,
+            now=self._now(),
+            job=self.job,
+            day=day_of(now),
+            period=self._period,
+        )
 
     def _now(self) -> float:
         return self.book.now(self.clock.now().timestamp())
@@ -210,7 +243,7 @@ class Purse:
             return
         price = self.price
         try:
-            noted = await self.record.visit(lambda state: books.reserve(state, price, ticket.month))
+            noted = await self.record.visit(lambda state: books.reserve(state, price, ticket.month, day=ticket.day))
         except BaseException:
             await self.cancel(ticket)
             raise
@@ -270,6 +303,15 @@ class Purse:
                 f"the book of calls {self.book.where} was lost or put back to an older state while this run used it, "
                 "so caps cannot be kept and nothing more is sent; let all runs that share it end, and run again"
             )
+        if why == "period" and self._period is not None:
+            per, micro = self._period
+            return CapReached(
+                f"budget={micro / MICRO:g} yuan a {per} is used up by the calls of this {per} (China's calendar), of "
+                f"all runs of this operation and account on {self.book.where}; run again when the next {per} begins, "
+                "or with another budget"
+            )
+        if self.job is not None:
+            return await self._job_refusal(self.job, why)
         calls, limit, committed, budget, shared = await self.book.visit(
             lambda state: (state.calls, state.max_calls, state.committed, state.budget, len(state.places))
         )
@@ -283,4 +325,15 @@ class Purse:
         spent = f"{committed / MICRO:.4f} spent or set aside for {calls:,} calls{here}{others}"
         return CapReached(
             f"budget={(budget or 0) / MICRO:g} yuan is used up ({spent}); run again with another budget to go on"
+        )
+
+    async def _job_refusal(self, job: str, why: Refusal) -> CapReached:
+        found = await self.book.visit(lambda state: jobs.named(state.jobs, job, self._now()))
+        here = f", {self._own:,} of them here" if self._own < found.calls else ""
+        ways = f"all runs of job {job!r} share it; name a larger {why}, or another job, to go on"
+        if why == "max_calls":
+            return CapReached(f"max_calls={found.max_calls:,} is used up ({found.calls:,} sent{here}); {ways}")
+        return CapReached(
+            f"budget={(found.budget or 0) / MICRO:g} yuan is used up ({found.committed / MICRO:.4f} spent or set aside "
+            f"for {found.calls:,} calls{here}); {ways}"
         )

@@ -22,7 +22,7 @@ from imgtag_pipeline.urls import redact
 
 T = TypeVar("T")
 LEASE: Final = 20.0  # seconds after which a process that was not seen counts as dead
-_KEPT_MS: Final = 40 * 86_400_000
+_KEPT_MS: Final = 400 * 86_400_000
 _TRIES: Final = 1000
 _TIMEOUT: Final = 3.0
 _REPEATS: Final = 4

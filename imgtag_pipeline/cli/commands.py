@@ -85,6 +85,8 @@ def label(
     concurrency: Annotated[int | None, typer.Option("--concurrency", help="exchanges in flight")] = None,
     budget: Annotated[float | None, typer.Option("--budget", help="yuan to spend at most")] = None,
     max_calls: Annotated[int | None, typer.Option("--max-calls", help="paid calls to send at most")] = None,
+    job: Annotated[str | None, typer.Option("--job", help="name whose runs share --budget and --max-calls")] = None,
+    budget_per: Annotated[str | None, typer.Option("--budget-per", help="day or month: --budget is for each")] = None,
     price: Annotated[float | None, typer.Option("--price", help="yuan per call, where it is not published")] = None,
     max_failed: Annotated[
         str, typer.Option("--max-failed", help="failed images (or a share, 1%) up to which the exit code is 0")
@@ -131,6 +133,8 @@ def label(
         "concurrency": concurrency,
         "budget": budget,
         "max_calls": max_calls,
+        "job": job,
+        "budget_per": budget_per,
         "price": price,
         "retry_failed": retry_failed,
         "stop_failed": stop_failed,

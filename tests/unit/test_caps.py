@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from imgtag_pipeline.caps import FileBook, MemoryBook, Purse, state
+from imgtag_pipeline.caps import FileBook, MemoryBook, Purse, jobs, state
 from imgtag_pipeline.caps.files import read_book
+from imgtag_pipeline.caps.jobs import IDLE_SECONDS, MOST_JOBS
 from imgtag_pipeline.caps.locks import locked
-from imgtag_pipeline.errors import CapReached, StoreError
+from imgtag_pipeline.errors import CapReached, ConfigError, StoreError
 from imgtag_pipeline.model import Price
+from imgtag_pipeline.pricing import day_of
 from imgtag_pipeline.testing import FakeClock
 
 PRICE = Price(((10, 2500), (None, 2000)))
@@ -421,6 +424,7 @@ from pathlib import Path
 from imgtag_pipeline.caps import FileBook, Purse
 from imgtag_pipeline.errors import CapReached
 from imgtag_pipeline.model import Price
+from imgtag_pipeline.pricing import day_of
 async def main():
     purse = Purse(Price(((None, 2500),)), max_calls=int(sys.argv[2]), book=FileBook(Path(sys.argv[1]), "x"))
     count = 0
@@ -458,3 +462,65 @@ async def test_a_real_death_is_noticed(tmp_path):
     assert await spend(heir) == 10
     await heir.close()
     assert sorted(os.listdir(tmp_path)) == ["x.book"]
+
+
+async def test_runs_of_a_job_one_after_another_share_its_cap(tmp_path):
+    """Twenty partitions, orderly ended or dead, however long apart; another name, and none, have their own."""
+    sent = 0
+    for number in range(20):
+        purse = purse_of(tmp_path, f"run{number}", job="2026-11-26", max_calls=50)
+        await purse.clock.advance(number * 86_400)
+        sent += await spend(purse, 4)
+        if number % 2:
+            await purse.close()
+    assert sent == 50
+    assert await spend(purse_of(tmp_path, "other", job="2026-11-27", max_calls=7)) == 7
+    assert await spend(purse_of(tmp_path, "none", max_calls=5)) == 5
+
+
+async def test_the_newest_figure_of_a_job_applies(tmp_path):
+    """What was spent stays; a run that names no figure is bound by the one before."""
+    assert await spend(purse_of(tmp_path, "a", job="x", max_calls=10)) == 10
+    assert await spend(purse_of(tmp_path, "b", job="x")) == 0
+    assert await spend(purse_of(tmp_path, "c", job="x", max_calls=15)) == 5
+    refused = purse_of(tmp_path, "d", job="x", max_calls=12)
+    with pytest.raises(CapReached, match=r"max_calls=12 is used up \(15 sent, 0 of them here\); all runs of job 'x'"):
+        await refused.reserve()
+
+
+async def test_a_call_of_a_dead_run_stays_set_aside_in_its_job(tmp_path):
+    """It may have been billed."""
+    await purse_of(tmp_path, "dead", job="x", budget_micro_yuan=25_000).reserve()
+    assert await spend(purse_of(tmp_path, "next", job="x", budget_micro_yuan=25_000)) == 9
+
+
+async def test_a_budget_a_day_is_for_all_calls_of_the_day_in_china(tmp_path):
+    """Calls of runs that name no cap count; at midnight in China the next day's budget begins."""
+    assert await spend(purse_of(tmp_path, "free"), 2) == 2
+    daily = purse_of(tmp_path, "a", budget_micro_yuan=10_000, budget_per="day")
+    assert await spend(daily) == 2
+    with pytest.raises(CapReached, match=r"budget=0\.01 yuan a day is used up"):
+        await daily.reserve()
+    today = day_of(daily.clock.now())
+    later = purse_of(tmp_path, "b", budget_micro_yuan=10_000, budget_per="day")
+    while day_of(later.clock.now()) == today:
+        await later.clock.advance(600)
+    assert await spend(later) == 4
+
+
+async def test_a_budget_a_month_counts_what_the_ledger_knows(tmp_path):
+    """Earlier runs of the month, whatever they named."""
+    await spend(purse_of(tmp_path, "a"), 3)
+    assert await spend(purse_of(tmp_path, "b", budget_micro_yuan=25_000, budget_per="month")) == 7
+
+
+async def test_a_book_keeps_the_jobs_that_were_used_last(tmp_path):
+    """Names that nobody used for days make room, the others never do."""
+    book = MemoryBook().state
+    for number in range(MOST_JOBS):
+        jobs.named(book.jobs, f"2026-11-26T{number}-{'x' * 40}", number)
+    with pytest.raises(ConfigError, match="give one name to all partitions"):
+        jobs.named(book.jobs, "one too many", MOST_JOBS)
+    jobs.named(book.jobs, "one more", IDLE_SECONDS + 1)
+    assert len(book.jobs) == MOST_JOBS
+    assert len(msgspec.json.encode(book)) < 12_000
