@@ -75,8 +75,9 @@ class Options:
     keep: long only: further columns of yours to carry along.
     qps: calls a second, your share of the account's quota. Default: the provider's documented quota.
     concurrency: exchanges in flight. Default: the provider's, more with a higher qps.
-    budget: yuan that this run may spend at most, reserved before each call.
-    max_calls: paid calls that this run may send at most.
+    budget: yuan that this run may spend at most, reserved before each call; shared with capped runs of the operation
+        that use the checkpoint (or the redis_url) at the same time, or go on for one that died.
+    max_calls: paid calls that this run may send at most, shared likewise.
     job: name of a job: budget and max_calls are for all runs of that name together, one after another or at once, on
         this checkpoint (with redis_url on all hosts), for each operation and account. The newest figure applies.
     budget_per: "day" or "month" (China's): budget is for all calls of the day or month in the checkpoint's ledger.

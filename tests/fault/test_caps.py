@@ -36,13 +36,14 @@ class Trial:
     kills: int = 0
     late_kills: int = 0
     in_flight: int = 0
+    job: str | None = None
 
     async def run(self):
         """Kill processes at random numbers of calls, some of them shortly before the cap.
 
         A further run keeps the allotment open, so that a process that was killed before it joined continues it, too.
         """
-        holder = await self._holder()
+        holder = await self._holder() if self.job is None else None
         running = [self._start() for _ in range(PROCESSES)]
         deadline = time.monotonic() + 120
         while running:
@@ -55,7 +56,8 @@ class Trial:
             for process in [process for process in running if not process.is_running()]:
                 assert process.wait() == 4, process.stderr
                 running.remove(process)
-        await holder.close()
+        if holder is not None:
+            await holder.close()
 
     def _kill(self, running):
         number = self.chance.randrange(len(running))
@@ -73,7 +75,8 @@ class Trial:
     def _start(self):
         cap = self.cap if self.kind == "--max-calls" else self.cap * YUAN
         out = f"{self.store}-{self.chance.getrandbits(32):x}.parquet"
-        return self.desk.start(self.kind, cap, store=self.store, out=out, concurrency=self.chance.randint(2, 12))
+        words = [self.kind, cap, *([] if self.job is None else ["--job", self.job])]
+        return self.desk.start(*words, store=self.store, out=out, concurrency=self.chance.randint(2, 12))
 
     async def _holder(self):
         provider = get("viapi/TaggingImage", endpoint=self.desk.emulator.url, credentials=Keys("emulator", "emulator"))
@@ -134,6 +137,36 @@ async def test_no_call_above_the_cap_in_many_trials(desk, tmp_path, request, fig
     """The same with a larger cap, as often as `--trials` says."""
     count = request.config.getoption("--trials") or 50
     await trials(desk, tmp_path, figure, kind, count=count, cap=CAP, kills=8)
+
+
+@BOTH
+async def test_no_call_above_the_cap_of_a_job(desk, tmp_path, kind):
+    """Four processes, killed at random moments; then 20 runs one after another find nothing left, in no order."""
+    desk.write(300)
+    chance = random.Random(7)
+    trial = Trial(desk, kind, 200, moments(chance, 200, 6), str(tmp_path / "store"), chance, job="2026-11-26")
+    await trial.run()
+    (row,) = ledger(trial.store)
+    assert trial.kills
+    assert desk.emulator.ledger.calls <= 200
+    assert row["yes"] + row["no"] + row["unknown"] == 200
+    for _ in range(2):
+        assert trial._start().wait() == 4
+    assert desk.emulator.ledger.calls <= 200
+
+
+@pytest.mark.parametrize("words", [("--job", "tonight"), ("--budget-per", "day"), ("--budget-per", "month")])
+async def test_partitions_one_after_another_share_the_cap(desk, words):
+    """Each partition is a run of its own, with images of its own."""
+    codes = []
+    desk.write(40)
+    for number in range(20):
+        codes.append(
+            desk.start("--budget", 7 * YUAN, *words, "--limit", 2 * number + 2, out=f"{number}.parquet").wait()
+        )
+    assert codes[:3] == [0, 0, 0]
+    assert set(codes[3:]) == {4}
+    assert desk.emulator.ledger.calls == desk.emulator.ledger.billed == 7
 
 
 @pytest.mark.emulator(is_synthetic=True, latency=0.01, faults=("throttle=0.1", "reset-after=0.1"))

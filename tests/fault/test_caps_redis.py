@@ -101,6 +101,23 @@ async def test_hosts_share_one_cap(redis_url, tmp_path, words):
     await again.close()
 
 
+async def test_hosts_share_a_jobs_cap(redis_url):
+    """Hosts at once, one that dies, and hosts later: 200 calls in all, and a larger figure lets them go on."""
+    words = {"max_calls": 200, "job": "2026-11-26"}
+    dead = Purse(PRICE, book=RedisBook(redis_url, "x"), **words)
+    for _ in range(20):
+        await dead.reserve()
+    purses = [Purse(PRICE, book=RedisBook(redis_url, "x"), **words) for _ in range(4)]
+    assert sum(await asyncio.gather(*(spend(purse) for purse in purses for _ in range(4)))) == 180
+    for purse in purses:
+        await purse.close()
+    for most, left in ((200, 0), (210, 10), (100, 0)):
+        later = Purse(PRICE, book=RedisBook(redis_url, "x"), max_calls=most, job="2026-11-26")
+        assert await spend(later) == left
+        await later.close()
+    await dead.close()
+
+
 async def test_a_dead_hosts_calls_stay_counted(redis_url):
     """Whoever is run in its place goes on with what is left."""
     dead = Purse(PRICE, max_calls=10, book=RedisBook(redis_url, "x"))
