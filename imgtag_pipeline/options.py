@@ -75,12 +75,10 @@ class Options:
     keep: long only: further columns of yours to carry along.
     qps: calls a second, your share of the account's quota. Default: the provider's documented quota.
     concurrency: exchanges in flight. Default: the provider's, more with a higher qps.
-    budget: yuan that this run may spend at most, reserved before each call; shared with capped runs of the operation
-        that use the checkpoint (or the redis_url) at the same time, or go on for one that died.
-    max_calls: paid calls that this run may send at most, shared likewise.
-    job: name of a job: budget and max_calls are for all runs of that name together, one after another or at once, on
-        this checkpoint (with redis_url on all hosts), for each operation and account. The newest figure applies.
-    budget_per: "day" or "month" (China's): budget is for all calls of the day or month in the checkpoint's ledger.
+    budget: yuan to spend at most, of this run and capped ones that overlap with it on the checkpoint (or redis_url).
+    max_calls: paid calls to send at most, shared as budget is.
+    job: budget and max_calls are for all runs of this name, one after another or at once, on the checkpoint or Redis.
+    budget_per: "day" or "month" of China: budget is for all calls of it in the checkpoint's ledger (or Redis).
     price: yuan per call, where the provider's price is unknown.
     retry_failed: ask again about images that failed for good.
     stop_failed: end the run once more images than this have failed: a number, or a share such as "20%" (of 50 or more).
