@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -98,8 +99,15 @@ class file_errors:  # noqa: N801 (used as a statement)
 
 def reason_of(error: BaseException) -> str:
     """The first line of what an error says, without secrets."""
-    said = getattr(error, "strerror", None) or str(error)
+    said = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
     return redact(str(said).strip()).partition("\n")[0][:300] or type(error).__name__
+
+
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """What the paths look like that a glob finds."""
+    from fsspec.utils import glob_translate
+
+    return re.compile(glob_translate(glob))
 
 
 def is_local(filesystem: Any) -> bool:

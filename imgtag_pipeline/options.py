@@ -189,7 +189,10 @@ class Options:
     def _settle(self) -> None:
         """Paths and labels as text, lists as tuples."""
         if self.checkpoint is not None:
-            object.__setattr__(self, "checkpoint", os.fspath(self.checkpoint))
+            store = os.fspath(self.checkpoint)
+            if "\0" in store or store.startswith("data:"):
+                raise ConfigError(f"checkpoint is {store!r}; give a folder, or a URL of one")
+            object.__setattr__(self, "checkpoint", store)
         if self.key is not None:
             object.__setattr__(self, "key", str(self.key))
         is_one = isinstance(self.keep, str) or not isinstance(self.keep, Iterable)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import is_local, open_filesystem
+from imgtag_pipeline.files import glob_pattern, is_local, open_filesystem
 from imgtag_pipeline.table import Origin
 
 KEEPS_ROWS: Final = ("wide", "nested")
@@ -45,7 +44,8 @@ def _is_looked_at(filesystem: Any, origin: Origin, path: str, place: str) -> boo
     for given in origin.places:
         if any(mark in given for mark in _GLOB):
             plain = path.rstrip("/")
-            if any(fnmatch.fnmatch(one, given) for one in (plain, place, f"{plain}/part-00000.parquet")):
+            pattern = glob_pattern(given)
+            if any(pattern.match(one) for one in (plain, place, f"{plain}/part-00000.parquet")):
                 return True
         elif given not in origin.files and f"{place}/".startswith(f"{_real(filesystem, given)}/"):
             return True

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from imgtag_pipeline import expand, money, pricing
-from imgtag_pipeline.checkpoint.store import is_store, open_store
+from imgtag_pipeline.checkpoint.store import is_store
 from imgtag_pipeline.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped, StoreError
 from imgtag_pipeline.model import Price
@@ -29,7 +29,7 @@ from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.run.known import Known
 from imgtag_pipeline.shaping import Shaper
 from imgtag_pipeline.source.tables import image_column, url_column
-from imgtag_pipeline.stages import Order, Stages, checker
+from imgtag_pipeline.stages import Order, Stages, checker, opened
 from imgtag_pipeline.table import ImageColumn, Source
 from imgtag_pipeline.urls import redact
 
@@ -143,7 +143,7 @@ class Pipeline:
             is_there = await asyncio.to_thread(is_store, checkpoint, storage_options=storage_options)
             checkpoint = checkpoint if is_there else None
         store = await asyncio.to_thread(
-            open_store,
+            opened,
             checkpoint,
             identity=self.provider.identity(),
             run_id=self.run_id,

@@ -20,8 +20,9 @@ from imgtag_pipeline import money, references
 from imgtag_pipeline.breaker import Breaker
 from imgtag_pipeline.checkpoint import TagStore, open_store
 from imgtag_pipeline.clock import Clock
-from imgtag_pipeline.errors import PermanentError
+from imgtag_pipeline.errors import ConfigError, PermanentError, StoreError
 from imgtag_pipeline.exchange import Talker
+from imgtag_pipeline.files import file_errors
 from imgtag_pipeline.images import ImageReader, check_before
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.model import Price
@@ -92,7 +93,7 @@ class Stages:
         if isinstance(provider, Preparing):
             await asyncio.to_thread(provider.prepare)
         store = await asyncio.to_thread(
-            open_store,
+            opened,
             options.checkpoint,
             identity=provider.identity(),
             run_id=order.run_id,
@@ -201,6 +202,15 @@ def checker(options: Options, provider: Provider) -> Callable[[str], PermanentEr
         return check_before(provider, url, allow_private=options.allow_private, allow_local=allow_local)
 
     return check
+
+
+def opened(url: str | None, **words: Any) -> TagStore:
+    """The tag store; `ConfigError` for whatever keeps it from being opened."""
+    try:
+        with file_errors(str(url), "opened as a tag store"):
+            return open_store(url, **words)
+    except StoreError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _breaker(options: Options) -> Breaker:

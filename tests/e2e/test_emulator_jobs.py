@@ -93,6 +93,9 @@ def test_the_upload_path(client, emulator, picture):
     assert emulator.ledger.billed_by_image == {f"sha256:{hashlib.sha256(data).hexdigest()}": 1}
 
 
+SIGNED = "Expires=1700000000&OSSAccessKeyId=LTAI5tExampleKeyId01&Signature=vjbyPxybdZaNmGa%2ByT272YEAiv4%3D"
+
+
 def test_fixtures_prescribe_answers(client_of, tmp_path):
     """A fixture file gives tags, whole replies, and errors, by URL or by file name."""
     path = tmp_path / "fixtures.json"
@@ -105,7 +108,7 @@ def test_fixtures_prescribe_answers(client_of, tmp_path):
     path.write_text(json.dumps(fixed))
     with running_emulator(is_synthetic=True, fixtures=path) as emulator:
         client = client_of(emulator.url)
-        tags = client.viapi(ImageURL="http://a.example/dog.jpg?Expires=1&OSSAccessKeyId=k&Signature=s").json
+        tags = client.viapi(ImageURL="http://a.example/dog.jpg?" + SIGNED).json
         assert tags["Data"]["Tags"] == [{"Confidence": 100, "Value": "草地"}, {"Confidence": 50, "Value": "狗"}]
         assert client.viapi(ImageURL="http://b.example/x/raw.jpg").json == fixed["raw.jpg"]
         assert client.viapi(ImageURL="http://b.example/bad.jpg").code == "InvalidImage.Unsafe"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from typing import ClassVar
 
 import fsspec
@@ -28,6 +29,8 @@ def work(tmp_path, monkeypatch):
     urls = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     pq.write_table(pa.table({"url": urls, "n": [1, 2]}), folder / "in.parquet")
     monkeypatch.chdir(tmp_path)
+    (tmp_path.parent / f"{tmp_path.name}-temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent / f"{tmp_path.name}-temporary"))
     return tmp_path
 
 
@@ -68,6 +71,24 @@ def test_a_table_that_keeps_the_rows_may_replace_its_input(work, shape):
         tag("in/in.parquet", "in/in.parquet", shape=shape)
     tag("in/in.parquet", "in/in.parquet", shape=shape, overwrite=True)
     assert pq.read_table("in/in.parquet").column("n").to_pylist() == [1, 2]
+
+
+def test_a_glob_does_not_reach_below_its_folder(work):
+    """`in/*.parquet` never reads what lies in a folder of `in`."""
+    assert tag("in/*.parquet", "in/sub/out.parquet").rows == 2
+
+
+@pytest.mark.parametrize("store", ["nul\0", "data:,", "ftp://127.0.0.1:1/x", "nosuch://x", "/sys/tags", "x" * 300])
+def test_a_store_that_cannot_be_is_one_sentence(work, store):
+    """Before any call, exit code 2, and nothing is made."""
+    if "\0" not in store:
+        command = [sys.executable, "-m", "imgtag_pipeline", "label", "in/in.parquet", "--out", "o.parquet"]
+        ended = subprocess.run([*command, "--checkpoint", store], capture_output=True, text=True)
+        assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
+    with pytest.raises(ConfigError) as caught:
+        tag("in/in.parquet", "o.parquet", checkpoint=store)
+    assert "\n" not in str(caught.value)
+    assert sorted(os.listdir()) == ["a.png", "b.png", "in"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +170,7 @@ def test_a_bucket_that_says_no_is_one_sentence(work, what, options):
     pytest.importorskip("ossfs")
     with running_emulator(is_synthetic=True) as cloud:
         words = {"endpoint": cloud.url, **options} if "key" in options else options
-        places = ("in/in.parquet", "oss://b/x.parquet") if what == "out" else ("oss://b/x.parquet", "out.parquet")
+        places = ("in/in.parquet", "oss://bkt/x.parquet") if what == "out" else ("oss://bkt/x.parquet", "out.parquet")
         with pytest.raises(ConfigError) as caught:
             tag(*places, storage_options=words)
         assert "wrong" not in str(caught.value).replace("what was wrong", "")
