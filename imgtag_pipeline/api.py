@@ -250,7 +250,7 @@ def _lazily(pipeline: Pipeline) -> Iterator[pa.RecordBatch]:
 def _judged(report: RunReport, max_failed: int | str | None) -> RunReport:
     most = failed_limit(max_failed, report.images)
     is_too_many = most is not None and report.failed_images > most
-    return replace(report, exit_code=RowsFailed.exit_code) if is_too_many else report
+    return replace(report, exit_code=RowsFailed.exit_code) if is_too_many and not report.exit_code else report
 
 
 def _report(pipeline: Pipeline) -> RunReport:

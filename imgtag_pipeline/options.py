@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Shape = Literal["long", "wide", "nested"]
 SHAPES = ("long", "wide", "nested")
+ON_CAP = ("raise", "write")
 ERRORS = ("rows", "drop", "raise")
 VALUES = ("confidence", "measure")
 _MOST = 1_000_000_000_000
@@ -41,6 +42,8 @@ class OptionWords(TypedDict, total=False):
     concurrency: int | None
     budget: float | None
     max_calls: int | None
+    on_cap: Literal["raise", "write"]
+    offline: bool
     job: str | None
     budget_per: Literal["day", "month"] | None
     price: float | None
@@ -77,6 +80,8 @@ class Options:
     concurrency: exchanges in flight. Default: the provider's, more with a higher qps.
     budget: yuan to spend at most, of this run and capped ones that overlap with it on the checkpoint (or redis_url).
     max_calls: paid calls to send at most, shared as budget is.
+    on_cap: "raise" (the default), or "write": give the table all the same, unasked images skipped as `NotAskedYet`.
+    offline: show only what the checkpoint knows: no call is made, no keys are needed.
     job: budget and max_calls are for all runs of this name, one after another or at once, on the checkpoint or Redis.
     budget_per: "day" or "month" of China: budget is for all calls of it in the checkpoint's ledger (or Redis).
     price: yuan per call, where the provider's price is unknown.
@@ -109,6 +114,8 @@ class Options:
     concurrency: int | None = None
     budget: float | None = None
     max_calls: int | None = None
+    on_cap: Literal["raise", "write"] = "raise"
+    offline: bool = False
     job: str | None = None
     budget_per: Literal["day", "month"] | None = None
     price: float | None = None
@@ -149,6 +156,7 @@ class Options:
             )
         _one_of("shape", self.shape, SHAPES)
         _one_of("errors", self.errors, ERRORS)
+        _one_of("on_cap", self.on_cap, ON_CAP)
         _one_of("value", self.value, VALUES)
         _within("min_confidence", self.min_confidence, 0, 1)
         _within("top_k", self.top_k, 1, None, whole=True)
@@ -164,7 +172,7 @@ class Options:
         _a("stop", self.stop, Stop | None, "an imgtag.Stop()")
         failed_limit(self.stop_failed, name="stop_failed")
         _a("retry_failed", self.retry_failed, bool, "True or False")
-        for name in ("allow_private", "allow_local", "fit"):
+        for name in ("allow_private", "allow_local", "fit", "offline"):
             _a(name, getattr(self, name), bool, "True or False")
         _a("progress", self.progress, bool | None, "True, False or None")
         _a("storage_options", self.storage_options, Mapping | None, "a dictionary for fsspec")
@@ -180,11 +188,18 @@ class Options:
             _one_of("budget_per", self.budget_per, ("day", "month"))
             if self.budget is None:
                 raise ConfigError("budget_per needs budget=, the yuan of each day or month")
+        if self.offline and self.checkpoint is None:
+            raise ConfigError("offline needs checkpoint=, the tag store whose answers are shown")
         if self.job is not None and not self.job.strip():
             raise ConfigError("job is blank; give a name such as '2026-11-26', or leave it out")
         if self.checkpoint is None and self.redis_url is None and (self.job or self.budget_per):
             name = "job" if self.job else "budget_per"
             raise ConfigError(f"{name} needs checkpoint= (or redis_url=), where the calls of earlier runs are counted")
+
+    @property
+    def writes_unasked(self) -> bool:
+        """Whether a table is delivered in which images may be that nobody has asked about."""
+        return self.offline or self.on_cap == "write"
 
     def _settle(self) -> None:
         """Paths and labels as text, lists as tuples."""

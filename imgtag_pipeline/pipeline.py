@@ -19,7 +19,16 @@ import pyarrow as pa
 from imgtag_pipeline import expand, money, pricing
 from imgtag_pipeline.checkpoint.store import is_store
 from imgtag_pipeline.clock import Clock, SystemClock
-from imgtag_pipeline.errors import ConfigError, FatalError, ImgtagError, Interrupted, RowsFailed, RunStopped, StoreError
+from imgtag_pipeline.errors import (
+    CapReached,
+    ConfigError,
+    FatalError,
+    ImgtagError,
+    Interrupted,
+    RowsFailed,
+    RunStopped,
+    StoreError,
+)
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
 from imgtag_pipeline.plan import Basis, Plan, make_plan
@@ -215,7 +224,7 @@ class Pipeline:
             clock=self.clock,
             references=self.references,
             strip=self.strip,
-            keeps_rows=self.keeps_rows,
+            keeps_rows=self.keeps_rows or self.options.writes_unasked,
             total_rows=self.source.rows,
             observer=self.observer,
             is_lazy=self.source.is_lazy,
@@ -236,6 +245,8 @@ class Pipeline:
     def error(self, partial: Any = None) -> BaseException | None:
         """What the caller is to be told at the end: the error that ended the run, or failures with `errors="raise"`."""
         error = self.stopped
+        if isinstance(error, CapReached) and self.options.on_cap == "write":
+            error = None
         if isinstance(error, RunStopped | FatalError | StoreError):
             error.report, error.partial = self.report, partial
         elif error is None and self.options.errors == "raise" and self.report and self.report.failed_images:

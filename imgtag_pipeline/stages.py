@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from imgtag_pipeline import money, references
 from imgtag_pipeline.breaker import Breaker
+from imgtag_pipeline.caps import Purse
 from imgtag_pipeline.checkpoint import TagStore, open_store
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import ConfigError, PermanentError, StoreError
@@ -38,6 +39,7 @@ from imgtag_pipeline.providers.contract import (
 from imgtag_pipeline.report import Progress, Tally
 from imgtag_pipeline.retry import Caller
 from imgtag_pipeline.run import Run
+from imgtag_pipeline.run.answered import NOT_ASKED_YET, STOPPED_BEFORE
 from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.transport import Transport
 
@@ -90,7 +92,7 @@ class Stages:
         options, provider, clock = order.options, order.provider, order.clock
         began, started = clock.monotonic(), clock.now()
         concurrency = concurrency_of(options, provider)
-        if isinstance(provider, Preparing):
+        if isinstance(provider, Preparing) and not options.offline:
             await asyncio.to_thread(provider.prepare)
         store = await asyncio.to_thread(
             opened,
@@ -117,8 +119,11 @@ class Stages:
             allow_local=may_read_files(provider, options.allow_local),
         )
         tally = Tally()
-        purse = await money.open_purse(options, provider, order.price, clock)
-        stack.push_async_callback(money.close_purse, purse, options, provider)
+        if options.offline:
+            purse = Purse(order.price)
+        else:
+            purse = await money.open_purse(options, provider, order.price, clock)
+            stack.push_async_callback(money.close_purse, purse, options, provider)
         caller = Caller(
             provider=provider,
             send=transport.send,
@@ -144,13 +149,15 @@ class Stages:
             key_of=provider.key,
             references=order.references,
             strip=order.strip,
-            concurrency=concurrency,
+            concurrency=0 if options.offline else concurrency,
             breaker=_breaker(options),
             batch_size=provider.batch_size,
             window_rows=_window_rows(order),
             retry_failed=options.retry_failed,
             grace=options.grace,
             keeps_rows=order.keeps_rows,
+            not_asked=NOT_ASKED_YET if options.writes_unasked else STOPPED_BEFORE,
+            is_offline=options.offline,
             total_rows=order.total_rows,
             observer=order.observer,
             retry_codes=mended_codes(provider),
@@ -172,6 +179,7 @@ class Stages:
             strip=first.strip,
             concurrency=0,
             is_offline=True,
+            not_asked=first.not_asked,
             passing=first.passing,
         )
 

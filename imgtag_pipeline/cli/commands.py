@@ -85,6 +85,10 @@ def label(
     concurrency: Annotated[int | None, typer.Option("--concurrency", help="exchanges in flight")] = None,
     budget: Annotated[float | None, typer.Option("--budget", help="yuan to spend at most")] = None,
     max_calls: Annotated[int | None, typer.Option("--max-calls", help="paid calls to send at most")] = None,
+    on_cap: Annotated[
+        str, typer.Option("--on-cap", help="at a cap: raise, or write OUT as far as it is known")
+    ] = "raise",
+    offline: Annotated[bool, typer.Option("--offline", help="only what the tag store knows: no call, no keys")] = False,
     job: Annotated[str | None, typer.Option("--job", help="name whose runs share --budget and --max-calls")] = None,
     budget_per: Annotated[str | None, typer.Option("--budget-per", help="day or month: --budget is for each")] = None,
     price: Annotated[float | None, typer.Option("--price", help="yuan per call, where it is not published")] = None,
@@ -123,7 +127,7 @@ def label(
 ) -> None:
     """Tag the images of IN and write the table to OUT."""
     who = _provider(provider, endpoint, region, option)
-    if checkpoint is None and not quiet and api.may_cost(who, price):
+    if checkpoint is None and not quiet and not offline and api.may_cost(who, price):
         typer.echo("imgtag: no --checkpoint, so if this run is stopped its answers are paid for again", err=True)
     words: dict[str, Any] = {
         "provider": who,
@@ -133,6 +137,8 @@ def label(
         "concurrency": concurrency,
         "budget": budget,
         "max_calls": max_calls,
+        "on_cap": on_cap,
+        "offline": offline,
         "job": job,
         "budget_per": budget_per,
         "price": price,

@@ -13,7 +13,7 @@ from typing import Any, Final, ParamSpec
 
 import typer
 
-from imgtag_pipeline.errors import ImgtagError
+from imgtag_pipeline.errors import CapReached, ImgtagError
 from imgtag_pipeline.report import RunReport, aligned, counted
 
 P = ParamSpec("P")
@@ -55,6 +55,10 @@ def end_run(report: RunReport, out: str, *, max_failed: str, as_json: bool, is_q
             print_json(report.to_dict())
         elif not is_quiet:
             typer.echo(aligned([*report.lines(), ("written to", out)]))
+    if report.exit_code == CapReached.exit_code:
+        asked = f"{counted(report.unanswered, 'image')} not asked yet"
+        typer.echo(f"imgtag: {report.stopped}; {out} is written, {asked}", err=True)
+        raise typer.Exit(report.exit_code)
     if report.exit_code:
         failed = counted(report.failed_images, "image")
         typer.echo(f"imgtag: {failed} failed, more than --max-failed {max_failed}; {out} is written", err=True)

@@ -12,6 +12,8 @@ from imgtag_pipeline.batcher import Window
 from imgtag_pipeline.model import Outcome
 
 NOT_ASKED: Final = "the run stopped before this image was asked; a re-run continues"
+STOPPED_BEFORE: Final = ("NotAsked", NOT_ASKED)
+NOT_ASKED_YET: Final = ("NotAskedYet", "this image was not asked about yet; a run that may ask about it continues")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -24,8 +26,13 @@ class Answered:
     index: pa.Array
 
 
-def with_unanswered(window: Window, outcomes: pa.RecordBatch, passing: Mapping[str, Outcome]) -> Answered:
-    """The window with a row, behind its stored outcomes, for each image that failed in passing or was not asked."""
+def with_unanswered(
+    window: Window, outcomes: pa.RecordBatch, passing: Mapping[str, Outcome], not_asked: tuple[str, str]
+) -> Answered:
+    """The window with a row, behind its stored outcomes, for each image that failed in passing or was not asked.
+
+    `not_asked` is the code and sentence of the latter.
+    """
     if not window.unanswered:
         return Answered(window.rows, window.urls, outcomes, window.index)
     missing = [image for image in window.images if image.key in window.unanswered]
@@ -34,8 +41,8 @@ def with_unanswered(window: Window, outcomes: pa.RecordBatch, passing: Mapping[s
         "key": [image.key for image in missing],
         "url": [image.key for image in missing],
         "status": ["skipped" if failure is None else failure.status for failure in failures],
-        "error_code": ["NotAsked" if failure is None else failure.error_code for failure in failures],
-        "error": [NOT_ASKED if failure is None else failure.error for failure in failures],
+        "error_code": [not_asked[0] if failure is None else failure.error_code for failure in failures],
+        "error": [not_asked[1] if failure is None else failure.error for failure in failures],
     }
     columns = [
         pa.array(facts[name], kind) if name in facts else pa.nulls(len(missing), kind)

@@ -17,7 +17,7 @@ from imgtag_pipeline.errors import Interrupted
 from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.model import Outcome
 from imgtag_pipeline.report import Progress, Tally
-from imgtag_pipeline.run.answered import Answered, with_unanswered
+from imgtag_pipeline.run.answered import STOPPED_BEFORE, Answered, with_unanswered
 from imgtag_pipeline.run.asking import Asking
 from imgtag_pipeline.run.crew import Crew
 from imgtag_pipeline.run.first_look import FirstLook
@@ -34,7 +34,7 @@ class Run:
     `stop` may be called from any thread: nothing new is sent, calls in flight may finish within `grace` seconds. After
     the windows have been read, `stopped` holds the error that ended the run early, or None. With `is_offline`
     nothing is asked at all. After a stop, a run that `keeps_rows` goes on to the last row, the unanswered ones marked
-    as not asked.
+    as not asked, with the code and sentence `not_asked`.
     """
 
     store: Store
@@ -52,6 +52,7 @@ class Run:
     grace: float = 10.0
     is_offline: bool = False
     keeps_rows: bool = True
+    not_asked: tuple[str, str] = STOPPED_BEFORE
     total_rows: int | None = None
     observer: Callable[[Progress], None] | None = None
     retry_codes: frozenset[str] = frozenset()
@@ -162,7 +163,7 @@ class Run:
                 if key in window.known:
                     self.tally.known_status(status, code)
         self._tell()
-        return with_unanswered(window, outcomes, self.passing)
+        return with_unanswered(window, outcomes, self.passing, self.not_asked)
 
     def _tell(self, *, is_last: bool = False) -> None:
         if self.observer is None or (self.clock.monotonic() - self._told < 0.1 and not is_last):
