@@ -162,7 +162,9 @@ async def test_partitions_one_after_another_share_the_cap(desk, words):
     desk.write(40)
     for number in range(20):
         codes.append(
-            desk.start("--budget", 7 * YUAN, *words, "--limit", 2 * number + 2, out=f"{number}.parquet").wait()
+            desk.start(
+                "--budget", 7 * YUAN, *words, "--limit", 2 * number + 2, out=desk.folder / f"{number}.parquet"
+            ).wait()
         )
     assert codes[:3] == [0, 0, 0]
     assert set(codes[3:]) == {4}
