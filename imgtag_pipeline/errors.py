@@ -6,11 +6,14 @@ a *run* error says how the whole run ended and carries its report and the table 
 
 from __future__ import annotations
 
+import os
+import traceback
 from typing import Any, ClassVar, Final, Literal
 
 from imgtag_pipeline.urls import redact
 
 Billing = Literal["no", "unknown", "yes"]
+_HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 UNLESS_ALLOWED: Final = "where your own network is meant, allow it with allow_private=True (--allow-private)"
 
@@ -29,6 +32,16 @@ class ImgtagError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the caller's own lines, and the sentence."""
+        frames = [
+            frame
+            for frame in traceback.extract_tb(self.__traceback__)
+            if not frame.filename.startswith(_HERE) and f"{os.sep}IPython{os.sep}" not in frame.filename
+        ]
+        shown = [line.rstrip("\n") for line in traceback.format_list(frames)]
+        return ["Traceback (most recent call last):", *shown, f"{type(self).__name__}: {self}"]
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts = {name: value for name, value in self.__dict__.items() if name != "partial"}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from imgtag_pipeline.environment import oss_storage
 from imgtag_pipeline.errors import ConfigError, ImgtagError
 from imgtag_pipeline.urls import redact
 
@@ -55,9 +56,20 @@ def open_filesystem(url: str, storage_options: Mapping[str, Any] | None = None) 
         raise ConfigError(f"{url!r} has a NUL character, which no file's name may have; give another name")
     with file_errors(url, "opened"):
         filesystem, path = url_to_fs(
-            str(Path(url).expanduser()) if url.startswith("~") else url, **(storage_options or {})
+            str(Path(url).expanduser()) if url.startswith("~") else url, **storage_words(url, storage_options)
         )
     return filesystem, path
+
+
+def storage_words(url: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of the URL's file system; for `oss://` without keys, those of the environment (README, Providers).
+
+    s3fs and the others read their vendors' variables themselves.
+    """
+    words = dict(storage_options or {})
+    if url.partition("://")[0].lower() != "oss" or {"key", "secret", "token"} & words.keys():
+        return words
+    return {**oss_storage(), **words}
 
 
 def path_text(path: Any) -> str:

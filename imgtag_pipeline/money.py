@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,22 +28,30 @@ from imgtag_pipeline.urls import unsigned_url
 log = logging.getLogger("imgtag_pipeline")
 
 
-def books_folder(store: str, storage_options: Mapping[str, Any] | None) -> Path:
+def books_folder(
+    store: str, storage_options: Mapping[str, Any] | None, spool: str | os.PathLike[str] | None = None
+) -> Path:
     """The folder of the store's books on this host: in the store, or in the spool of one that lies elsewhere."""
     path = local_path(store)
-    return (path if path is not None else spool_folder(store, storage_options, None)) / ledger.FOLDER
+    return (
+        path if path is not None else spool_folder(store, storage_options, None if spool is None else Path(spool))
+    ) / ledger.FOLDER
 
 
-def read_ledger(store: str, storage_options: Mapping[str, Any] | None = None) -> list[ledger.Row]:
+def read_ledger(
+    store: str,
+    storage_options: Mapping[str, Any] | None = None,
+    spool: str | os.PathLike[str] | None = None,
+) -> list[ledger.Row]:
     """All rows that are known here: of this host, and of the others as they last left them."""
-    return ledger.read(books_folder(store, storage_options), _copies(store, storage_options))
+    return ledger.read(books_folder(store, storage_options, spool), _copies(store, storage_options))
 
 
 def billed_before(options: Options, provider: Provider, clock: Clock) -> int:
     """The calls of this month, as far as the store's ledger knows, that count for the price's tiers."""
     if options.checkpoint is None:
         return 0
-    rows = read_ledger(options.checkpoint, options.storage_options)
+    rows = read_ledger(options.checkpoint, options.storage_options, options.spool)
     return ledger.counted(rows, key=provider.quota.key, address=provider.address, month=pricing.month_of(clock.now()))
 
 
@@ -87,7 +96,7 @@ def _kept_book(options: Options, provider: Provider) -> FileBook | None:
     if options.checkpoint is None:
         return None
     key, address = provider.quota.key, provider.address
-    folder = books_folder(options.checkpoint, options.storage_options)
+    folder = books_folder(options.checkpoint, options.storage_options, options.spool)
     return FileBook(folder, ledger.name_of(key, address), key=key, address=address)
 
 
@@ -106,7 +115,7 @@ def _elsewhere(options: Options, provider: Provider, clock: Clock) -> int:
     if options.checkpoint is None or options.redis_url is not None:
         return 0
     store = options.checkpoint
-    folder = books_folder(store, options.storage_options)
+    folder = books_folder(store, options.storage_options, options.spool)
     rows = ledger.read_elsewhere(folder, _copies(store, options.storage_options))
     return ledger.counted(rows, key=provider.quota.key, address=provider.address, month=pricing.month_of(clock.now()))
 

@@ -61,6 +61,7 @@ class OptionWords(TypedDict, total=False):
     grace: float
     stop: Stop | None
     read_ahead: int | None
+    spool: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,7 @@ class Options:
     grace: seconds that calls in flight get after an interrupt.
     stop: an `imgtag.Stop()`, whose `request()` ends the run from another thread.
     read_ahead: readers only: images paid for ahead of who reads. Default: 5 s of the quota, 16 to 256.
+    spool: folder where answers wait for a checkpoint behind a URL. Default: IMGTAG_SPOOL, else the user's cache.
     """
 
     provider: str | Provider = "local"
@@ -133,6 +135,7 @@ class Options:
     grace: float = 10.0
     stop: Stop | None = field(default=None, repr=False)
     read_ahead: int | None = None
+    spool: str | os.PathLike[str] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, words: OptionWords) -> Self:
@@ -169,6 +172,7 @@ class Options:
         _within("price", self.price, 0, 1_000_000)
         _within("grace", self.grace, 0, 3600)
         _within("read_ahead", self.read_ahead, 1, 1_000_000, whole=True)
+        _a("spool", self.spool, str | os.PathLike | None, "a folder of this machine")
         _a("stop", self.stop, Stop | None, "an imgtag.Stop()")
         failed_limit(self.stop_failed, name="stop_failed")
         _a("retry_failed", self.retry_failed, bool, "True or False")

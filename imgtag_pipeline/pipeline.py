@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -158,6 +159,7 @@ class Pipeline:
             run_id=self.run_id,
             clock=self.clock,
             storage_options=storage_options,
+            spool=None if self.options.spool is None else Path(self.options.spool),
             key_of=self.provider.key,
         )
         is_over = threading.Event()

@@ -14,7 +14,7 @@ from imgtag_pipeline import pricing
 from imgtag_pipeline.batcher import Seen, cut, slices
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.report import counted, rows_in_words
+from imgtag_pipeline.report import counted, html_table, rows_in_words
 from imgtag_pipeline.urls import redact
 
 PLAN_ROWS = 8192
@@ -67,7 +67,7 @@ def _shown(reference: str) -> str:
     return text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "..."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """What would it take.
 
@@ -102,11 +102,29 @@ class Plan:
         """Plain JSON data."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        """One short line."""
+        facts = [f"{self.images:,} images"]
+        facts += [f"{self.known:,} known"] if self.known else []
+        facts += [f"{self.impossible:,} impossible"] if self.impossible else []
+        facts += [f"{self.payable:,} to ask", counted(self.calls, "call")]
+        facts += ["cost unknown" if self.yuan is None else f"{self.yuan:,.4f} yuan"]
+        facts += [_duration(self.seconds)] if self.seconds is not None else []
+        return f"<Plan {self.provider}: {', '.join(facts)}>"
+
+    def _repr_html_(self) -> str:
+        """The lines as a table, for a notebook."""
+        return html_table(self.lines())
+
     def __str__(self) -> str:
         """A few aligned lines for a person."""
+        return "\n".join(f"{name:<11} {value}" for name, value in self.lines())
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The plan as (name, words), only what there is to say."""
         time = "as fast as this machine reads" if self.seconds is None else _duration(self.seconds)
         pace = "no quota" if self.qps is None else f"{self.qps:g} calls a second"
-        rows = [
+        return [
             ("provider", self.provider),
             ("rows", rows_in_words(self.rows, self.images, self.skipped)),
             ("known", f"{self.known:,} (no call)"),
@@ -117,7 +135,6 @@ class Plan:
             *zip(("cost", *[""] * 9), self._money(), strict=False),
             ("time", f"{time} at {pace}" + (f", done {_moment(self.finish)}" if self.finish else "")),
         ]
-        return "\n".join(f"{name:<11} {value}" for name, value in rows)
 
     def _money(self) -> Iterator[str]:
         yield "unknown (give price=)" if self.yuan is None else f"{self.yuan:,.4f} yuan ({self.price})"

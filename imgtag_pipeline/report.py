@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any, Final
 
 from imgtag_pipeline.errors import Billing
@@ -13,7 +14,7 @@ from imgtag_pipeline.model import Outcome
 LISTED_IMAGES = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunReport:
     """The facts of one run, plain data; `to_dict` is what stands in `df.attrs["imgtag"]` and in the Parquet metadata.
 
@@ -68,6 +69,25 @@ class RunReport:
         """A few aligned lines for a person."""
         return aligned(self.lines())
 
+    def __repr__(self) -> str:
+        """One short line."""
+        facts = [
+            f"{self.images:,} images",
+            f"{self.ok:,} ok",
+            f"{self.empty:,} empty",
+            f"{self.failed_images:,} failed",
+        ]
+        facts += [f"{self.known:,} known"] if self.known else []
+        facts += [f"{self.unanswered:,} not asked"] if self.unanswered else []
+        facts += [f"{self.calls:,} calls"] if self.calls else []
+        facts += [f"{self.yuan:,.4f} yuan"] if self.yuan else []
+        facts += [f"stopped by {self.stopped.partition(':')[0]}"] if self.stopped else []
+        return f"<RunReport {self.provider}: {', '.join(facts)}>"
+
+    def _repr_html_(self) -> str:
+        """The lines as a table, for a notebook."""
+        return html_table(self.lines())
+
     def lines(self) -> list[tuple[str, str]]:
         """The report as (name, words), only what there is to say."""
         lines = [("provider", self.provider), ("rows", rows_in_words(self.rows, self.images, self.skipped))]
@@ -108,6 +128,16 @@ class RunReport:
         retries = f" ({'1 retry' if self.retries == 1 else f'{self.retries:,} retries'})" if self.retries else ""
         money = "unknown price" if self.yuan is None else f"{self.yuan:,.4f} yuan"
         return f"{self.calls:,}{retries}; billed: {billed}; {money}"
+
+
+def html_table(lines: Iterable[tuple[str, str]]) -> str:
+    """Names and words as an HTML table; whatever they hold is shown as text."""
+    rows = "".join(
+        f"<tr><th style='text-align:left;vertical-align:top'>{escape(name)}</th>"
+        f"<td style='text-align:left;white-space:pre-wrap'>{escape(words)}</td></tr>"
+        for name, words in lines
+    )
+    return f"<table>{rows}</table>"
 
 
 def aligned(lines: Iterable[tuple[str, str]]) -> str:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -101,6 +102,7 @@ class Stages:
             run_id=order.run_id,
             clock=clock,
             storage_options=options.storage_options,
+            spool=None if options.spool is None else Path(options.spool),
             key_of=provider.key,
         )
         stack.push_async_callback(store.close)

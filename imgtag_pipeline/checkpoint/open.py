@@ -107,8 +107,14 @@ def open_spooled(root: RemoteFolder, spool: Path, opening: Opening, *, url: str)
     """The store behind an fsspec URL, with its journal and outbox in `spool`."""
     who, files = opening.identity, opening.tuning.files
     home, away = spool / who.slug, root.child(who.slug)
-    _make_folders(files, home, OUTBOX, JOURNAL)
-    write_whole(files, home / NOTE, spool_note(url, who))
+    try:
+        _make_folders(files, home, OUTBOX, JOURNAL)
+        write_whole(files, home / NOTE, spool_note(url, who))
+    except OSError as error:
+        raise StoreError(
+            f"the spool {home} of the tag store {unsigned_url(url)} cannot be written ({error.strerror or error}), and "
+            "answers wait there until they are put; name a folder of this machine in IMGTAG_SPOOL or spool="
+        ) from None
     try:
         manifest = away.read(MANIFEST)
     except FileNotFoundError:

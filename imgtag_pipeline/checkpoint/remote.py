@@ -17,6 +17,7 @@ import pyarrow as pa
 from imgtag_pipeline.checkpoint.files import TEMPORARY, Files
 from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.files import storage_words
 from imgtag_pipeline.urls import redact, unsigned_url
 
 OBJECT_BYTES: Final = 8 << 20
@@ -142,7 +143,7 @@ def open_remote(url: str, storage_options: Mapping[str, Any] | None, files: File
     import fsspec
 
     try:
-        filesystem, path = fsspec.core.url_to_fs(url, **(storage_options or {}))
+        filesystem, path = fsspec.core.url_to_fs(url, **storage_words(url, storage_options))
     except (ValueError, ImportError) as error:
         scheme = url.partition("://")[0]
         raise ConfigError(

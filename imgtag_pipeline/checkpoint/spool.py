@@ -22,6 +22,7 @@ from imgtag_pipeline.checkpoint.parts import LocalParts
 from imgtag_pipeline.checkpoint.remote import RemoteParts
 from imgtag_pipeline.checkpoint.remote_notes import RemoteNotes
 from imgtag_pipeline.checkpoint.shelf import Shelf
+from imgtag_pipeline.environment import spool_root
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.urls import unsigned_url
 
@@ -40,7 +41,7 @@ def spool_folder(url: str, storage_options: Mapping[str, Any] | None, spool: Pat
         return spool / name
     if place.startswith("memory://"):  # such a store ends with the process, and so does its spool
         return Path(tempfile.gettempdir()) / f"imgtag-spool-{os.getpid()}" / name
-    return Path.home() / ".cache" / "imgtag_pipeline" / "spool" / name
+    return spool_root() / name
 
 
 def spool_note(url: str, who: Identity) -> bytes:

@@ -17,6 +17,29 @@ import typer
 
 from imgtag_pipeline import api, providers
 from imgtag_pipeline.cli import shown
+from imgtag_pipeline.cli.arguments import (
+    AllowLocal,
+    AllowPrivate,
+    Checkpoint,
+    Col,
+    Delimiter,
+    Endpoint,
+    Extra,
+    Fit,
+    In,
+    Json,
+    Key,
+    NoHeader,
+    ProviderName,
+    Qps,
+    RedisUrl,
+    Region,
+    RetryFailed,
+    StorageOption,
+    Store,
+    lines_of,
+    storage_options,
+)
 from imgtag_pipeline.cli.ending import INTERRUPTED, STOPS, end_run, print_json, spoken, tell
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.options import OptionWords
@@ -44,33 +67,6 @@ def _main(version: Annotated[bool, typer.Option("--version", help="show the vers
     if version:
         typer.echo(f"imgtag_pipeline {metadata.version('imgtag_pipeline')}")
         raise typer.Exit
-
-
-In = Annotated[
-    str,
-    typer.Argument(metavar="IN", help="Parquet, CSV or JSON lines: a file, a quoted glob or a folder, any fsspec URL"),
-]
-Col = Annotated[str | None, typer.Option("--col", help="column of image references [default: url]")]
-ProviderName = Annotated[str, typer.Option("--provider", help="who tags; see `imgtag providers`")]
-Checkpoint = Annotated[str | None, typer.Option("--checkpoint", help="tag store: what it knows is not asked again")]
-Qps = Annotated[float | None, typer.Option("--qps", help="calls a second, your share of the account's quota")]
-Key = Annotated[str | None, typer.Option("--key", help="column that identifies an image [default: the URL]")]
-Endpoint = Annotated[
-    str | None, typer.Option("--endpoint", help="another address of the API, e.g. http://127.0.0.1:8099")
-]
-Region = Annotated[str | None, typer.Option("--region", help="the vendor's region, e.g. cn-shanghai")]
-Extra = Annotated[list[str] | None, typer.Option("--option", help="provider option name=value, may be repeated")]
-AllowPrivate = Annotated[bool, typer.Option("--allow-private", help="read images from private addresses and hosts too")]
-AllowLocal = Annotated[bool, typer.Option("--allow-local", help="send files of this machine to a vendor")]
-Fit = Annotated[bool, typer.Option("--fit", help="make a JPEG within the vendor's limits of what is not")]
-Delimiter = Annotated[str | None, typer.Option("--delimiter", help="of a CSV: what separates its fields [default: ,]")]
-NoHeader = Annotated[bool, typer.Option("--no-header", help="of a CSV: its first line is a row")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else, on standard output")]
-Store = Annotated[str, typer.Argument(metavar="STORE", help="the tag store: a folder or fsspec URL")]
-RedisUrl = Annotated[
-    str | None, typer.Option("--redis-url", envvar="IMGTAG_REDIS_URL", help="share quota and caps with other hosts")
-]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="ask again about images that failed for good")]
 
 
 @_command()
@@ -118,6 +114,7 @@ def label(
     allow_private: AllowPrivate = False,
     allow_local: AllowLocal = False,
     fit: Fit = False,
+    storage_option: StorageOption = None,
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first so many rows")] = None,
@@ -146,11 +143,12 @@ def label(
         "stop_failed": stop_failed,
         "min_confidence": min_confidence,
         "top_k": top_k,
-        "vocabulary": None if vocabulary is None else _lines(vocabulary),
+        "vocabulary": None if vocabulary is None else lines_of(vocabulary),
         "value": value,
         "key": key,
         "keep": tuple(keep or ()),
         "redis_url": redis_url,
+        "storage_options": storage_options(storage_option),
         "allow_private": allow_private,
         "allow_local": allow_local,
         "fit": fit,
@@ -179,7 +177,7 @@ def _retry() -> Callable[..., None]:
 
     @functools.wraps(label)
     def retry(**words: Any) -> None:
-        api.check_store(words["checkpoint"])
+        api.check_store(words["checkpoint"], storage_options=storage_options(words["storage_option"]))
         label(**words, retry_failed=True)
 
     retry.__doc__ = "Ask again about the images of IN that failed for good, and write the whole table to OUT."
@@ -207,6 +205,7 @@ def plan(
     allow_private: AllowPrivate = False,
     allow_local: AllowLocal = False,
     fit: Fit = False,
+    storage_option: StorageOption = None,
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     as_json: Json = False,
@@ -219,6 +218,7 @@ def plan(
         "price": price,
         "key": key,
         "retry_failed": retry_failed,
+        "storage_options": storage_options(storage_option),
         "allow_private": allow_private,
         "allow_local": allow_local,
         "fit": fit,
@@ -237,21 +237,21 @@ def list_providers(as_json: Json = False) -> None:
 
 
 @_command()
-def status(store: Store, as_json: Json = False) -> None:
+def status(store: Store, storage_option: StorageOption = None, as_json: Json = False) -> None:
     """Say what a tag store holds."""
-    tell(api.status(store), shown.status_lines, as_json)
+    tell(api.status(store, storage_options=storage_options(storage_option)), shown.status_lines, as_json)
 
 
 @_command(short="Say what a tag store's runs have been billed.")
-def ledger(store: Store, as_json: Json = False) -> None:
+def ledger(store: Store, storage_option: StorageOption = None, as_json: Json = False) -> None:
     """Say what a tag store's runs have been billed, by account, action and month."""
-    tell(api.ledger(store), shown.ledger_lines, as_json)
+    tell(api.ledger(store, storage_options=storage_options(storage_option)), shown.ledger_lines, as_json)
 
 
 @_command()
-def compact(store: Store, as_json: Json = False) -> None:
+def compact(store: Store, storage_option: StorageOption = None, as_json: Json = False) -> None:
     """Merge the small parts of a tag store."""
-    tell(api.compact(store), shown.compact_lines, as_json)
+    tell(api.compact(store, storage_options=storage_options(storage_option)), shown.compact_lines, as_json)
 
 
 @_command(short="Say what is wrong with keys, clock, endpoint or purchase.")
@@ -314,14 +314,6 @@ def _provider(address: str, endpoint: str | None, region: str | None, option: li
     if region is not None:
         words["region"] = region
     return providers.get(address, **words)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the vocabulary {path} cannot be read ({error}); give a text file, one tag a line") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

@@ -14,7 +14,7 @@ PACKAGE = ROOT.name
 
 # Bottom up; a room imports rooms of lower layers only. A room that stands nowhere here is a stage.
 LAYERS = [
-    {"urls", "clock", "signing", "gather", "stopping"},
+    {"urls", "clock", "signing", "gather", "stopping", "environment"},
     {"errors"},
     {"references"},
     {"model", "schema", "table", "files"},
@@ -74,7 +74,7 @@ HOMES = {
     "urllib3": set(),
     "httpx": set(),
 }
-ENVIRONMENT = {"providers/credentials.py", "demo.py"}
+ENVIRONMENT = {"providers/credentials.py", "demo.py", "environment.py"}
 MOST_LINES = 350  # the aim is 300
 
 

@@ -3,8 +3,10 @@
 import json
 import pickle
 
+import pandas as pd
 import pytest
 
+import imgtag_pipeline as imgtag
 from imgtag_pipeline.model import Outcome
 from imgtag_pipeline.report import RunReport, Spent, Tally
 
@@ -126,3 +128,25 @@ def test_known_and_fresh_answers_are_counted_together():
     tally.outcome(Outcome("c", "c", "failed"))
     assert (tally.ok, tally.empty, tally.known, tally.done) == (1, 1, 2, 5)
     assert tally.failed == {"NotFound": 2, "Unknown": 1}
+
+
+def test_a_report_and_a_plan_can_be_read_in_a_notebook(tmp_path):
+    """One short line as `repr`, a table as HTML, in which nothing of the caller's is markup."""
+    frame = pd.DataFrame({"url": [f"{tmp_path}/<b>none</b>.png"]})
+    plan = imgtag.plan(frame)
+    assert repr(plan) == "<Plan local: 1 images, 1 impossible, 0 to ask, 0 calls, 0.0000 yuan>"
+    assert "&lt;b&gt;none" in plan._repr_html_()
+    assert "<b>" not in plan._repr_html_()
+    pd.DataFrame({"url": [f"{tmp_path}/none.png"]}).to_csv(tmp_path / "in.csv")
+    report = imgtag.enrich(tmp_path / "in.csv", tmp_path / "out.parquet", progress=False)
+    assert repr(report) == "<RunReport local: 1 images, 0 ok, 0 empty, 1 failed>"
+    assert report._repr_html_().startswith("<table>")
+
+
+def test_a_traceback_in_a_notebook_ends_at_the_callers_line():
+    """Our own lines are left out; the sentence stands last."""
+    with pytest.raises(imgtag.ConfigError) as caught:
+        imgtag.label(7)
+    shown = caught.value._render_traceback_()
+    assert "imgtag.label(7)" in shown[-2]
+    assert shown[-1].startswith("ConfigError: a int is not a table")
