@@ -9,8 +9,11 @@ from typing import Final
 from imgtag_pipeline.errors import BreakerOpen, ConfigError
 from imgtag_pipeline.model import Outcome
 
-# Refusals that are about the object by their name: a table may begin with many of these.
-_OF_THE_OBJECT: Final = frozenset(("NoSuchKey", "InvalidObjectState", "InvalidObjectName", "ImageTooLarge"))
+# How codes begin that are about the single image or its URL: a table may begin with many of these.
+_OF_THE_IMAGE: Final = (
+    *("NoSuchKey", "InvalidObject", "ImageTooLarge", "InvalidImage", "InvalidFile", "IllegalUrl", "UnsupportedFormat"),
+    *("HTTP404", "HTTP410", "-11", "-13", "-14", "-15"),
+)
 
 
 LEAST_OUTCOMES: Final = 50  # before a share of failed images says something
@@ -22,7 +25,7 @@ class BreakerLimits:
 
     `unanswered_in_a_row`: images without an answer, all with one code (the vendor is down). `refused_in_a_row`: images
     refused with one code (a setting is wrong). `refused_at_first`: the same, where no image has had another outcome so
-    far and each refusal may have been billed; codes that name a missing or unfit object do not count. `failed_share`
+    far; codes that are about the single image (missing, unfit, not to be fetched) do not count. `failed_share`
     of the last `window` images, 0..1, None for no limit.
     """
 
@@ -64,8 +67,8 @@ class Breaker:
             self._code, self._in_a_row, self._is_first_code = None, 0, False
             return self._share(is_failed=False)
         is_one_code = self._code in (None, outcome.error_code)
-        is_to_pay = outcome.billed != "no" and outcome.error_code not in _OF_THE_OBJECT
-        self._is_first_code = self._is_first_code and is_one_code and is_to_pay
+        is_of_the_run = not (outcome.error_code or "").startswith(_OF_THE_IMAGE)
+        self._is_first_code = self._is_first_code and is_one_code and is_of_the_run
         self._in_a_row = self._in_a_row + 1 if outcome.error_code == self._code else 1
         self._code = outcome.error_code
         is_unanswered = not outcome.is_final or outcome.billed == "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,7 @@ def storage_words(url: str, storage_options: Mapping[str, Any] | None) -> dict[s
 
     s3fs and the others read their vendors' variables themselves.
     """
+    quieten_libraries()
     words = dict(storage_options or {})
     if url.partition("://")[0].lower() != "oss" or {"key", "secret", "token"} & words.keys():
         return words
@@ -120,6 +122,14 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
     from fsspec.utils import glob_translate
 
     return re.compile(glob_translate(glob))
+
+
+def quieten_libraries() -> None:
+    """Keep libraries from writing to the terminal by themselves; who configures logging sees them as before."""
+    for name in ("ossfs", "oss2", "s3fs", "aiobotocore", "botocore", "fsspec"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
 
 
 def is_local(filesystem: Any) -> bool:

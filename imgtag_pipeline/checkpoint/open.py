@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.urls import unsigned_url
 
 _NO_LIMIT: Final = 1 << 40
+_LETTING_GO: Final = 30.0  # seconds that a failed opening waits for what is being sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +188,18 @@ class _Assembly:
 def _let_go(desk: Desk, sealer: Sealer, worker: Worker) -> None:
     """After what is being sealed, keep no lock: a further try in this process is to find the journals free."""
 
+    is_over = threading.Event()
+
     def last() -> None:
-        desk.abandon()
-        sealer.close()
+        try:
+            desk.abandon()
+            sealer.close()
+        finally:
+            is_over.set()
 
     worker.submit(last)
     worker.stop()
+    is_over.wait(_LETTING_GO)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,11 +120,17 @@ def may_read_files(provider: Provider, allow_local: bool) -> bool:
     return allow_local or getattr(provider, "image_mode", "bytes") == "bytes"
 
 
+WAITED: Final = frozenset(("ComputeTimeout",))
 MENDED: Final = frozenset(("UnsupportedFormat", "ImageTooLarge", "TooManyPixels", "NotRGB"))
 
 
 def mended_codes(provider: Provider) -> frozenset[str]:
-    """The codes of failures that this provider, as it is set up, may not come to again."""
+    """The codes of failures that this provider, as it is set up, may not come to again.
+
+    An older version stored time-outs of computing that came from waiting; those are no failure of the picture.
+    """
+    if provider.address == "local":
+        return WAITED
     return MENDED if getattr(provider, "fit", False) is True else frozenset()
 
 

@@ -30,7 +30,8 @@ def stopped_after(outcomes, **limits):
     [
         ([DOWN] * 50, 20),
         ([DOWN] * 19 + [OK] + [DOWN] * 19, None),
-        ([REFUSED] * 300, 200),
+        ([REFUSED] * 300, 10),
+        ([OK] + [REFUSED] * 300, 201),
         ([MISSING] * 5000, None),
         ([BILLED] * 300, 10),
         ([MISSING] * 50 + [BILLED] * 300, 60),
@@ -44,6 +45,7 @@ def stopped_after(outcomes, **limits):
         "vendor down",
         "an answer between",
         "refused",
+        "refused after an answer",
         "missing files",
         "billed from the first on",
         "after missing files",
