@@ -4,6 +4,7 @@ address, and Ctrl-C that reaches the processes."""
 import importlib.util
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def pytest_terminal_summary(terminalreporter):
         spec.loader.exec_module(figures)
         for line in figures.lines(rows):
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def _host_of_its_own(tmp_path_factory, monkeypatch):
+    """What the processes of one host share (quota files) is shared by one test: others break theirs on purpose."""
+    folder = tempfile.mkdtemp(prefix="host-", dir=tmp_path_factory.getbasetemp())
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setattr(tempfile, "tempdir", folder)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from imgtag_pipeline.report import Spent, Tally
 from imgtag_pipeline.run.crew import Crew
 from imgtag_pipeline.run.flights import Flights
 from imgtag_pipeline.run.places import Place
-from imgtag_pipeline.run.spellings import with_others
+from imgtag_pipeline.run.spellings import is_refused_url, with_others
 from imgtag_pipeline.run.store import Store
 
 
@@ -75,16 +75,30 @@ class Asking:
         if outcomes is None:
             await self._part_with(keys, spent)
             return False
+        tried: list[set[str]] = [set() for _ in images]
         outcomes = [
-            await with_others(image, outcome, self._ask_again, self.flights.another)
-            for image, outcome in zip(images, outcomes, strict=True)
+            await with_others(image, outcome, self._ask_again, self.flights.another, used)
+            for image, outcome, used in zip(images, outcomes, tried, strict=True)
         ]
+        await self._finish(outcomes, is_billed=spent.billed != "no")
+        refused = [pair for pair in zip(outcomes, tried, strict=True) if is_refused_url(pair[0])]
+        for outcome in outcomes:
+            if not is_refused_url(outcome):
+                self.flights.land(outcome.key)
+        for outcome, used in refused:
+            await self._try_later_ones(outcome, used)
+            self.flights.land(outcome.key)
+        self.tell()
+        return True
+
+    async def _finish(self, outcomes: Sequence[Outcome], *, is_billed: bool) -> None:
+        """Keep the outcomes and count them."""
         self.crew.on_sending(1)
         try:
             await self._keep(outcomes)
         except BaseException:
-            if spent.billed != "no":
-                self.tally.unknown_keys.extend(keys)
+            if is_billed:
+                self.tally.unknown_keys.extend(outcome.key for outcome in outcomes)
             raise
         finally:
             self.crew.on_sending(-1)
@@ -94,9 +108,22 @@ class Asking:
                 self.stop(opened)
             if outcome.billed == "unknown":
                 self.tally.unknown_keys.append(outcome.key)
-            self.flights.land(outcome.key)
-        self.tell()
-        return True
+
+    async def _try_later_ones(self, outcome: Outcome, tried: set[str]) -> None:
+        """Ask by references that came in while the refusal of the earlier ones was written down."""
+        while is_refused_url(outcome) and (url := self.flights.another(outcome.key, tried)) is not None:
+            if outcome.key not in await self.store.claim([outcome.key]):
+                return
+            image = Image(outcome.key, url)
+            try:
+                outcome = await with_others(
+                    image, await self._ask_again(image), self._ask_again, self.flights.another, tried
+                )
+            except BaseException:
+                if (earlier := self.passing.pop(outcome.key, None)) is not None:
+                    self.tally.take_back(earlier)
+                raise
+            await self._finish([outcome], is_billed=outcome.billed != "no")
 
     async def _ask_again(self, image: Image) -> Outcome:
         """The outcome of one image by another of its references."""

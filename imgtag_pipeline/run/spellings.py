@@ -25,10 +25,14 @@ async def with_others(
     outcome: Outcome,
     ask: Callable[[Image], Awaitable[Outcome]],
     another: Callable[[str, Collection[str]], str | None],
+    tried: set[str],
 ) -> Outcome:
-    """The outcome of the image, `another` reference to it tried in turn while it fails and nobody is billed."""
+    """The outcome of the image, `another` reference to it tried in turn while it fails and nobody is billed.
+
+    `tried` takes up each reference that was asked about.
+    """
     calls = outcome.calls
-    tried = {image.url}
+    tried.add(image.url)
     while outcome.status == "failed" and outcome.billed == "no" and (url := another(image.key, tried)) is not None:
         tried.add(url)
         outcome = await ask(Image(image.key, url))

@@ -191,10 +191,21 @@ async def test_a_cancelled_await_keeps_what_is_in_flight(emulator, tmp_path):
 
 @pytest.mark.emulator(is_synthetic=True, latency=0.1)
 async def test_a_time_limit_around_an_await_works(emulator, tmp_path):
-    """`asyncio.timeout` is a cancellation like any other."""
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.6):
+    """`asyncio.timeout` is a cancellation like any other. The time ends some calls after the first one."""
+
+    async def end_soon(limit):
+        while emulator.ledger.calls < 10:
+            await asyncio.sleep(0.01)
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    async def label_in_time():
+        async with asyncio.timeout(None) as limit:
+            ending = asyncio.create_task(end_soon(limit))
             await alabel(table_of(400), **words_of(emulator, tmp_path))
+        await ending
+
+    with pytest.raises(TimeoutError):
+        await label_in_time()
     asked = emulator.ledger.calls
     assert 0 < asked < 400
     table = await alabel(table_of(400), **words_of(emulator, tmp_path))

@@ -1,6 +1,7 @@
 """The moving part of a run, with a store and a talker that do as they are told."""
 
 import asyncio
+import threading
 
 import pyarrow as pa
 import pytest
@@ -245,3 +246,37 @@ async def test_an_image_that_waits_to_try_again_holds_up_nobody():
     assert sorted(order[:400]) == sorted(urls[16:])
     assert sorted(order[400:]) == sorted(urls[:16])
     assert worst == 4
+
+
+async def test_a_reference_that_comes_while_a_refusal_is_written_down_is_tried():
+    """The rows with the fresh signature join just then: they wait for the image, and it is asked about once more."""
+    stale, fresh = (
+        f"https://h.example.com/a.png?Expires={e}&OSSAccessKeyId=LTAI5tExampleKeyId0001&Signature={'s' * 27}%3D"
+        for e in (1_600_000_000, 1_900_000_000)
+    )
+    is_writing, asked = threading.Event(), []
+
+    class Slow(Store):
+        async def release(self, keys):
+            is_writing.set()
+            while len(asked) == 1 and run._flights.another(keys[0], {stale}) is None:
+                await asyncio.sleep(0)
+
+    class Refused:
+        async def outcomes(self, images, jobs, spent):
+            (image,) = images
+            asked.append(image.url)
+            code = "HTTP403" if image.url == stale else "X"
+            return [Outcome(image.key, image.url, "failed", error_code=code, error="x", is_final=False, billed="no")]
+
+    def batches():
+        yield pa.RecordBatch.from_pydict({"url": [stale]})
+        is_writing.wait(60)
+        yield pa.RecordBatch.from_pydict({"url": [fresh]})
+
+    run = run_of(Slow(), Refused())
+    run.key_of = lambda url: url.partition("?")[0]
+    rows = [answered async for answered in run.answered(batches())]
+    assert asked == [stale, fresh]
+    assert [answered.outcomes.column("error_code").to_pylist() for answered in rows] == [["X"], ["X"]]
+    assert run.tally.failed == {"X": 1}
