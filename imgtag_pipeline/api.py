@@ -15,8 +15,8 @@ from imgtag_pipeline import ledger as ledgers
 from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.clock import SystemClock
 from imgtag_pipeline.discreet import alone, discreet
-from imgtag_pipeline.errors import ConfigError, RowsFailed
-from imgtag_pipeline.files import path_text
+from imgtag_pipeline.errors import ConfigError, RowsFailed, StoreError
+from imgtag_pipeline.files import file_errors, path_text
 from imgtag_pipeline.options import Options, OptionWords, failed_limit, spoken
 from imgtag_pipeline.overlap import refuse_overlap
 from imgtag_pipeline.pipeline import Pipeline
@@ -183,8 +183,13 @@ def compact(store: str, *, storage_options: Mapping[str, Any] | None = None) -> 
 
 
 def check_store(store: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
-    """`ConfigError` where no run has had its checkpoint."""
-    if not checkpoint.is_store(store, storage_options=storage_options):
+    """`ConfigError` where no run has had its checkpoint, and where the place cannot be looked at."""
+    try:
+        with file_errors(store, "opened as a tag store"):
+            is_store = checkpoint.is_store(store, storage_options=storage_options)
+    except StoreError as error:
+        raise ConfigError(str(error)) from None
+    if not is_store:
         raise ConfigError(
             f"there is no tag store at {store!r}; give the folder or URL that a run had as its checkpoint"
         )

@@ -44,8 +44,9 @@ def _is_looked_at(filesystem: Any, origin: Origin, path: str, place: str) -> boo
     for given in origin.places:
         if any(mark in given for mark in _GLOB):
             plain = path.rstrip("/")
-            pattern = glob_pattern(given)
-            if any(pattern.match(one) for one in (plain, place, f"{plain}/part-00000.parquet")):
+            patterns = [glob_pattern(given), glob_pattern(_real_glob(filesystem, given))]
+            places = (plain, place, f"{plain}/part-00000.parquet", f"{place}/part-00000.parquet")
+            if any(pattern.match(one) for pattern in patterns for one in places):
                 return True
         elif given not in origin.files and f"{place}/".startswith(f"{_real(filesystem, given)}/"):
             return True
@@ -54,6 +55,12 @@ def _is_looked_at(filesystem: Any, origin: Origin, path: str, place: str) -> boo
 
 def _real(filesystem: Any, path: str) -> str:
     return os.path.realpath(path) if is_local(filesystem) else path.rstrip("/")
+
+
+def _real_glob(filesystem: Any, glob: str) -> str:
+    """The glob with the folder above its first pattern as it is without links."""
+    folder, slash, _ = glob[: min(glob.find(mark) for mark in _GLOB if mark in glob)].rpartition("/")
+    return _real(filesystem, folder) + glob[len(folder) :] if slash else glob
 
 
 def _same_file(filesystem: Any, one: str, other: str) -> bool:

@@ -31,6 +31,9 @@ StorageOption = Annotated[
     list[str] | None,
     typer.Option("--storage-option", help="of the files' and the store's file system, name=value, may be repeated"),
 ]
+Spool = Annotated[
+    str | None, typer.Option("--spool", help="folder where answers wait for a store behind a URL [default: the cache]")
+]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", help="of a CSV: what separates its fields [default: ,]")]
 NoHeader = Annotated[bool, typer.Option("--no-header", help="of a CSV: its first line is a row")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else, on standard output")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Final
@@ -16,8 +17,8 @@ from imgtag_pipeline.source.table_formats import refuse_table_formats
 from imgtag_pipeline.table import Origin, Source
 
 _GLOB: Final = "*?["
-# What lies in each identity's folder of a tag store, and in a folder of results.
-_OURS: Final = ("/manifest.json", "/_imgtag.json", "/claims.lock")
+# The file that marks each identity's folder of a tag store, and a folder of results, with what stands in it.
+_OURS: Final = {"manifest.json": {"format", "identity", "made_by"}, "_imgtag.json": {"run", "provider", "rows"}}
 _WANTED: Final = "give Parquet, CSV or JSON lines: one file, a glob, or a folder of one kind of file"
 
 
@@ -45,8 +46,14 @@ def open_files(
     places: list[str] = []
     found: list[str] = []
     roots: list[str] = []
+    filesystem: Any = None
     for one in paths:
+        before = filesystem
         filesystem, place = open_filesystem(one, storage_options)
+        if before is not None and type(before) is not type(filesystem):
+            raise ConfigError(
+                f"{paths[0]!r} and {one!r} lie in different file systems; give files of one"
+            )
         with file_errors(one, "looked at"):
             root, files = _found(filesystem, one, place)
             refuse_table_formats(filesystem, root, files)
@@ -77,24 +84,50 @@ def _found(filesystem: Any, path: str, place: str) -> tuple[str, list[str]]:
         if not filesystem.isdir(place):
             return place.rpartition("/")[0], [place]
         root, found = place.rstrip("/"), filesystem.find(place)
+        ours = _our_folders(filesystem, found, root)
     elif any(mark in place for mark in _GLOB):
         first_glob = min(place.find(mark) for mark in _GLOB if mark in place)
         root, found = place[:first_glob].rpartition("/")[0], []
         for match in filesystem.glob(place):
             found += filesystem.find(match) if filesystem.isdir(match) else [match]
+        ours = _our_folders(filesystem, _beside(filesystem, found, root), root)
     else:
         raise ConfigError(f"there is no file or folder {path!r}; {_WANTED}")
-    files = sorted({file for file in _without_ours(found, root) if not _is_hidden(file[len(root) :])})
+    found = [file for file in found if not any(file.startswith(f"{folder}/") for folder in ours)]
+    files = sorted({file for file in found if not _is_hidden(file[len(root) :])})
     if not files:
         raise ConfigError(f"{path!r} holds no file; {_WANTED}")
     return root, files
 
 
-def _without_ours(found: Sequence[str], root: str) -> list[str]:
-    """Without tag stores and folders that an earlier run has written, which may lie below the given one."""
-    folders = {file.rpartition("/")[0] for file in found if file.endswith(_OURS)}
-    ours = {folder for folder in folders if len(folder) > len(root)}
-    return [file for file in found if not any(file.startswith(f"{folder}/") for folder in ours)]
+def _our_folders(filesystem: Any, files: Sequence[str], root: str) -> set[str]:
+    """The tag stores' folders, and folders that an earlier run has written, which lie below the given one."""
+    found = set()
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        if name in _OURS and len(folder) > len(root) and _says(filesystem, file, _OURS[name]):
+            found.add(folder)
+    return found
+
+
+def _says(filesystem: Any, file: str, names: Set[str]) -> bool:
+    """Whether a JSON file has these names; one of a stranger has not."""
+    try:
+        facts = json.loads(filesystem.cat_file(file))
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and names <= facts.keys()
+
+
+def _beside(filesystem: Any, files: Sequence[str], root: str) -> list[str]:
+    """What lies in the folders of these files, and above them, below the root: a glob finds the markers not itself."""
+    folders: set[str] = set()
+    for file in files:
+        folder = file.rpartition("/")[0]
+        while len(folder) > len(root) and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return [name for folder in sorted(folders) for name in filesystem.ls(folder, detail=False)]
 
 
 def _is_hidden(relative: str) -> bool:

@@ -111,6 +111,56 @@ def test_three_nights_read_the_same_rows(work):
         assert report.rows == 2
 
 
+@pytest.mark.parametrize("source", ["in/**/*.parquet", "memory://nights/in/**/*.parquet"])
+def test_stores_and_results_below_a_glob_are_no_input(work, source):
+    """The glob finds their Parquet files, and not what marks them."""
+    if source.startswith("memory:"):
+        folder = fsspec.filesystem("memory")
+        folder.pipe_file("/nights/in/in.parquet", (work / "in" / "in.parquet").read_bytes())
+    root = source.partition("/**")[0]
+    for night in range(3):
+        report = tag(source, f"{root}-out-{night}.parquet", checkpoint=f"{root}/tags")
+        assert report.rows == 2
+        tag(f"{root}/in.parquet", f"{root}/results/{night}/")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "claims.lock", "_imgtag.json"])
+def test_a_strangers_folder_with_such_a_name_is_input(work, name):
+    """Told by what stands in the file: no row is left out for a name."""
+    (work / "in" / "day1").mkdir()
+    (work / "in" / "in.parquet").rename(work / "in" / "day1" / "a.parquet")
+    (work / "in" / "day1" / name).write_text('{"files": ["a.parquet"]}')
+    assert tag("in/day*/*.parquet", "out.parquet").rows == 2
+    if name != "_imgtag.json":  # the folder is then read whole, and a JSON file is a kind of file
+        return
+    assert tag("in", "again.parquet").rows == 2
+
+
+def test_a_glob_through_a_link_looks_where_the_link_leads(work):
+    """OUT there would be read the next night."""
+    os.symlink("in", "link")
+    with pytest.raises(ConfigError, match="the next run would read it"):
+        tag("link/*.parquet", "in/x.parquet")
+
+
+def test_files_of_two_file_systems_are_refused(work):
+    """In either order, with both named."""
+    fsspec.filesystem("memory").pipe_file("/two/in.parquet", (work / "in" / "in.parquet").read_bytes())
+    for files in (["in/in.parquet", "memory://two/in.parquet"], ["memory://two/in.parquet", "in/in.parquet"]):
+        with pytest.raises(ConfigError, match="different file systems"):
+            tag(files, "out.parquet")
+
+
+@pytest.mark.parametrize("command", ["status", "compact", "ledger"])
+@pytest.mark.parametrize("store", ["ftp://127.0.0.1:1/x", "x" * 300, "oss://b/x"])
+def test_a_look_at_a_store_that_cannot_be_is_one_sentence(work, monkeypatch, command, store):
+    """The caller's mistake: exit code 2."""
+    for name in ("OSS_ENDPOINT", "OSS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    ended = subprocess.run([sys.executable, "-m", "imgtag_pipeline", command, store], capture_output=True, text=True)
+    assert (ended.returncode, "Traceback" in ended.stderr, ended.stderr.count("\n")) == (2, False, 1)
+
+
 # --- a place that cannot be written ---------------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ TABLE = pa.table({"url": [f"https://x/{n}.jpg" for n in range(1000)], "tag": ["ç
 @pytest.fixture(scope="module")
 def running():
     with run_in_thread(EmulatorOptions()) as emulator:
+        keys = {"endpoint": emulator.url, "key": "emulator", "secret": "emulator"}
+        ossfs.OSSFileSystem(**keys, skip_instance_cache=True).pipe_file("bkt/first", b"makes the bucket")
         yield emulator
 
 
