@@ -167,6 +167,11 @@ def may_cost(provider: Provider, yuan: float | None = None) -> bool:
     return any(each for _, each in provider.price.tiers)
 
 
+def loss_bound(store: str | None, put_every: float) -> str | None:
+    """What the loss of this host would cost a run with this checkpoint, in a sentence; None where it lies here."""
+    return checkpoint.loss_bound(store, put_every=put_every)
+
+
 @discreet
 def status(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """What a tag store holds, one entry per identity, as plain data; `ConfigError` where there is none."""

@@ -62,6 +62,7 @@ class OptionWords(TypedDict, total=False):
     stop: Stop | None
     read_ahead: int | None
     spool: str | os.PathLike[str] | None
+    put_every: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,7 @@ class Options:
     stop: an `imgtag.Stop()`, whose `request()` ends the run from another thread.
     read_ahead: readers only: images paid for ahead of who reads. Default: 5 s of the quota, 16 to 256.
     spool: folder where answers wait for a checkpoint behind a URL. Default: IMGTAG_SPOOL, else the user's cache.
+    put_every: seconds between puts of sent marks into a checkpoint behind a URL; a lost host's later calls go unseen.
     """
 
     provider: str | Provider = "local"
@@ -136,6 +138,7 @@ class Options:
     stop: Stop | None = field(default=None, repr=False)
     read_ahead: int | None = None
     spool: str | os.PathLike[str] | None = field(default=None, repr=False)
+    put_every: float = 0.3
 
     @classmethod
     def of(cls, words: OptionWords) -> Self:
@@ -172,6 +175,7 @@ class Options:
         _within("price", self.price, 0, 1_000_000)
         _within("grace", self.grace, 0, 3600)
         _within("read_ahead", self.read_ahead, 1, 1_000_000, whole=True)
+        _within("put_every", self.put_every, 0.05, 5)
         _a("spool", self.spool, str | os.PathLike | None, "a folder of this machine")
         _a("stop", self.stop, Stop | None, "an imgtag.Stop()")
         failed_limit(self.stop_failed, name="stop_failed")

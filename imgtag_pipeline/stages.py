@@ -20,7 +20,7 @@ import pyarrow as pa
 from imgtag_pipeline import money, references
 from imgtag_pipeline.breaker import Breaker
 from imgtag_pipeline.caps import Purse
-from imgtag_pipeline.checkpoint import TagStore, open_store
+from imgtag_pipeline.checkpoint import Pace, TagStore, Tuning, loss_bound, open_store
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import ConfigError, PermanentError, StoreError
 from imgtag_pipeline.exchange import Talker
@@ -103,6 +103,7 @@ class Stages:
             clock=clock,
             storage_options=options.storage_options,
             spool=None if options.spool is None else Path(options.spool),
+            tuning=Tuning(pace=Pace(put_every=options.put_every)),
             key_of=provider.key,
         )
         stack.push_async_callback(store.close)
@@ -165,6 +166,8 @@ class Stages:
             retry_codes=mended_codes(provider),
             first_look=FirstLook(checker(options, provider), order.total_rows),
         )
+        if bound := loss_bound(None if options.offline else options.checkpoint, put_every=options.put_every):
+            log.info("event=loss_bound put_every=%g detail=%s", options.put_every, bound)
         log.info("event=run_start run=%s provider=%s concurrency=%d", order.run_id, provider.address, concurrency)
         return cls(order, store, limiter, run, tally, began, started)
 

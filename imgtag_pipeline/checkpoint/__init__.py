@@ -2,13 +2,26 @@
 
 from imgtag_pipeline.checkpoint.store import (
     Compacted,
+    Pace,
     StoreSummary,
     TagStore,
     Tuning,
     compact,
     describe,
+    loss_bound,
     open_store,
     outcomes,
 )
 
-__all__ = ["Compacted", "StoreSummary", "TagStore", "Tuning", "compact", "describe", "open_store", "outcomes"]
+__all__ = [
+    "Compacted",
+    "Pace",
+    "StoreSummary",
+    "TagStore",
+    "Tuning",
+    "compact",
+    "describe",
+    "loss_bound",
+    "open_store",
+    "outcomes",
+]

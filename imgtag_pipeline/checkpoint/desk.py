@@ -26,6 +26,7 @@ from imgtag_pipeline.checkpoint.peers import Dead, Peers
 from imgtag_pipeline.checkpoint.rows import microseconds, outcomes_to_batch
 from imgtag_pipeline.checkpoint.sealer import Sealer, Task
 from imgtag_pipeline.checkpoint.shelf import Shelf
+from imgtag_pipeline.checkpoint.telling import Unput
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.model import Job, Outcome
 
@@ -58,9 +59,11 @@ class Desk:
         submit: Callable[[Callable[[], None]], None],
         clock: Clock,
         files: Files,
+        unput: Unput | None = None,
     ) -> None:
         self.notes = Notes()
         self.possibly_billed: list[str] = []
+        self.sent_elsewhere: dict[str, int] = {}
         self.claimed_elsewhere: frozenset[bytes] = frozenset()
         self.peers = Peers(folder, own=token, seed=seed, shelf=shelf, files=files)
         self.rows = 0
@@ -74,6 +77,7 @@ class Desk:
         self._submit = submit
         self._clock = clock
         self._files = files
+        self._unput = unput
         self._segment: Segment | None = None
         self._source = 0
         self._number = 0
@@ -117,15 +121,27 @@ class Desk:
             self.notes.sent.pop(key, None)
         self.notes.jobs.update(group.jobs)
         self.notes.claims.difference_update(released)
+        if self._unput and (sent or group.jobs):
+            self._unput.on_sent()
+        self._list_elsewhere(sent)
         for batch in batches:
-            self.notes.answered(batch.column("key").to_pylist())
+            keys = batch.column("key").to_pylist()
+            if self._unput:
+                self._unput.answered(keys, self.notes)
+            self.notes.answered(keys)
             self._shelf.append(self._source, batch)
             self.rows += batch.num_rows
 
     def _sent(self, keys: Sequence[str], now: int) -> dict[str, int]:
         """Later than any outcome that it is to outlive, also after the wall clock was put back."""
         earlier = self._shelf.index.find(keys).at.tolist()
-        return {key: max(now, at + 1) for key, at in zip(keys, earlier, strict=True)}
+        before = self.sent_elsewhere
+        return {key: max(now, at + 1, before.get(key, 0)) for key, at in zip(keys, earlier, strict=True)}
+
+    def _list_elsewhere(self, sent: Mapping[str, int]) -> None:
+        """Another host has sent these, too, and whether it lives or is lost, no answer of it was found."""
+        if self.sent_elsewhere:
+            self.possibly_billed += [key for key in sent if self.sent_elsewhere.pop(key, None) is not None]
 
     def _batch(self, outcomes: Sequence[Outcome], now: int) -> pa.RecordBatch:
         keys = [outcome.key for outcome in outcomes]

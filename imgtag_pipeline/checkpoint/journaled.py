@@ -178,7 +178,7 @@ class JournaledStore:
                     f"{self._place}, and a further run continues from it"
                 )
             if self._way:
-                self._way.push(self._desk.notes.frames())
+                self._way.finish()
                 self._problem = self._problem or self._unput()
         finally:
             self._closed.set_result(None)

@@ -35,6 +35,7 @@ from imgtag_pipeline.checkpoint.rows import microseconds
 from imgtag_pipeline.checkpoint.sealer import Sealer, Worker
 from imgtag_pipeline.checkpoint.shelf import Shelf
 from imgtag_pipeline.checkpoint.spool import NOTE, OUTBOX, Way, spool_folder, spool_note
+from imgtag_pipeline.checkpoint.telling import Unput
 from imgtag_pipeline.checkpoint.writer import Pace, Writer
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.errors import ConfigError, StoreError
@@ -144,6 +145,7 @@ class _Assembly:
         sealer = Sealer(shelf, self.target, run=opening.run_id, max_bytes=self.max_bytes)
         worker = Worker("imgtag-sealer")
         token = new_token(clock.now())
+        unput = Unput() if self.away else None
         desk = Desk(
             self.home / JOURNAL,
             token=token,
@@ -154,10 +156,11 @@ class _Assembly:
             submit=worker.submit,
             clock=clock,
             files=tuning.files,
+            unput=unput,
         )
         try:
             desk.open()
-            way = self._way(token, desk, shelf)
+            way = self._way(self.away, token, desk, shelf, sealer, unput) if self.away and unput else None
         except BaseException:
             _let_go(desk, sealer, worker)
             raise
@@ -167,12 +170,21 @@ class _Assembly:
             shelf=shelf, desk=desk, writer=writer, sealer=sealer, clock=clock, place=str(self.home), way=way
         )
 
-    def _way(self, token: str, desk: Desk, shelf: Shelf) -> Way | None:
-        if self.away is None:
-            return None
-        notes = notes_elsewhere(self.away, self.home, self.opening, token=token)
+    def _way(self, away: RemoteFolder, token: str, desk: Desk, shelf: Shelf, sealer: Sealer, unput: Unput) -> Way:
+        notes = notes_elsewhere(away, self.home, self.opening, token=token)
         desk.inherit(notes.read(desk.peers.tokens()))
-        return Way(self.target, RemoteParts(self.away.child(PARTS)), notes, desk, shelf, object_bytes=self.max_bytes)
+        desk.sent_elsewhere = notes.sent_elsewhere
+        return Way(
+            self.target,
+            RemoteParts(away.child(PARTS)),
+            notes,
+            desk,
+            shelf,
+            sealer,
+            unput,
+            object_bytes=self.max_bytes,
+            put_every=self.opening.tuning.pace.put_every,
+        )
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""What one host tells the others through a remote store: marks and jobs that no outcome has answered yet.
+"""What one host tells the others through a remote store: marks and jobs whose answers are not in the store yet.
 
 One small object for each process, put anew when it changes and every few minutes while the process lives; an object
 that has grown old, or whose process on this host is gone, speaks for a dead one. Claims are not among it: they hold
@@ -47,9 +47,13 @@ class RemoteNotes:
         self._said: list[tuple[Kind, bytes]] = []
         self._said_at: datetime | None = None
         self._inherited: list[str] = []
+        self.sent_elsewhere: dict[str, int] = {}
 
     def read(self, living: set[str]) -> Notes:
-        """What the dead left: their marks and jobs, and the jobs of those that live elsewhere (polling is free)."""
+        """What the dead left: their marks and jobs, and the jobs of those that live elsewhere (polling is free).
+
+        The marks of those that may live are `sent_elsewhere`, key to microseconds.
+        """
         notes = Notes()
         for name in self._folder.sizes(SUFFIX):
             try:
@@ -63,6 +67,7 @@ class RemoteNotes:
                 self._inherited.append(name)
             else:
                 notes.jobs.update(found.jobs)
+                self.sent_elsewhere.update({**found.lost, **found.sent})
         return notes
 
     def say(self, frames: Sequence[tuple[Kind, bytes]]) -> None:

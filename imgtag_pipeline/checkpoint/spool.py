@@ -9,19 +9,20 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from imgtag_pipeline.checkpoint.compaction import merge
 from imgtag_pipeline.checkpoint.desk import Desk
-from imgtag_pipeline.checkpoint.frames import Kind
 from imgtag_pipeline.checkpoint.layout import Identity
 from imgtag_pipeline.checkpoint.parts import LocalParts
 from imgtag_pipeline.checkpoint.remote import RemoteParts
 from imgtag_pipeline.checkpoint.remote_notes import RemoteNotes
+from imgtag_pipeline.checkpoint.sealer import Sealer
 from imgtag_pipeline.checkpoint.shelf import Shelf
+from imgtag_pipeline.checkpoint.telling import Teller, Unput
 from imgtag_pipeline.environment import spool_root
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.urls import unsigned_url
@@ -60,8 +61,11 @@ class Way:
         notes: RemoteNotes,
         desk: Desk,
         shelf: Shelf,
+        sealer: Sealer,
+        unput: Unput,
         *,
         object_bytes: int,
+        put_every: float,
     ) -> None:
         self.error: Exception | None = None
         self._outbox = outbox
@@ -69,6 +73,10 @@ class Way:
         self._notes = notes
         self._desk = desk
         self._shelf = shelf
+        self._sealer = sealer
+        self._unput = unput
+        self._teller = Teller(self._tell, put_every=put_every)
+        unput.on_sent = self._teller.note
         self._small: dict[str, int] = {}
         self._merges = 0
         self._object_bytes = object_bytes
@@ -77,14 +85,24 @@ class Way:
         """On the journal's thread: have what is journaled sealed; the puts are then to run on the sealer's."""
         if self._desk.rows:
             self._desk.rotate()
-        return partial(self.push, self._desk.notes.frames())
+        return partial(self._push, self._unput.cut())
 
-    def push(self, frames: Sequence[tuple[Kind, bytes]]) -> None:
-        """Put what waits; never raises, see `error`."""
+    def finish(self) -> None:
+        """The last puts, on the sealer's thread, when nothing is journaled any more."""
+        self._teller.end()
+        self._push(self._unput.cut())
+
+    def _tell(self) -> None:
+        self._notes.say(self._unput.frames(self._desk.notes))
+
+    def _push(self, count: int) -> None:
+        """Put what waits, with which the first `count` groups of answers are there; never raises, see `error`."""
         self.error = None
         try:
             self._push_parts()
-            self._notes.say(frames)
+            if not self._sealer.error:
+                self._unput.drop(count)
+            self._teller.say()
             if len(self._small) >= _MANY:
                 self._merge()
         except (OSError, StoreError) as error:

@@ -9,24 +9,27 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from imgtag_pipeline.checkpoint.layout import Identity
+from imgtag_pipeline.checkpoint.layout import Identity, local_path
 from imgtag_pipeline.checkpoint.memory import MemoryStore
 from imgtag_pipeline.checkpoint.open import Opening, Tuning, open_at
 from imgtag_pipeline.checkpoint.respelling import KeyOf
 from imgtag_pipeline.checkpoint.shelf import Known
 from imgtag_pipeline.checkpoint.status import StoreSummary, describe, is_store, outcomes
 from imgtag_pipeline.checkpoint.upkeep import Compacted, compact
+from imgtag_pipeline.checkpoint.writer import Pace
 from imgtag_pipeline.clock import Clock
 from imgtag_pipeline.model import Job, Outcome
 
 __all__ = [
     "Compacted",
+    "Pace",
     "StoreSummary",
     "TagStore",
     "Tuning",
     "compact",
     "describe",
     "is_store",
+    "loss_bound",
     "open_store",
     "outcomes",
 ]
@@ -129,3 +132,14 @@ def open_store(
         return MemoryStore(run_id=run_id, clock=clock)
     opening = Opening(Identity.of(identity), run_id, clock, tuning or Tuning(), key_of)
     return open_at(os.fspath(url), opening, storage_options=storage_options, spool=spool)
+
+
+def loss_bound(url: str | None, *, put_every: float) -> str | None:
+    """What a lost host costs a run on the store at `url`; None where the store is on this machine or in memory."""
+    if url is None or local_path(url) is not None:
+        return None
+    return (
+        f"the checkpoint is behind a URL: when this host is lost with its disk, the next run asks again about the last "
+        f"{Pace().parts_every:g} s of answers and lists them as possibly billed, but for calls sent in the last "
+        f"{put_every:g} s and one put (of a put that takes longer: two puts)"
+    )

@@ -27,13 +27,15 @@ _GROUP_ITEMS: Final = 4096
 class Pace:
     """When the journal is synced (seconds, 0 for every write), and how large a segment grows before it is sealed.
 
-    `put_every`: seconds between puts into a remote store, the bound of what the loss of this host can cost.
+    Of a remote store: `parts_every` seconds between puts of answers, the bound of what the loss of this host makes the
+    next one ask again; `put_every` seconds between puts of sent marks, the bound of what that one cannot list.
     """
 
     sync_every: float = 0.1
     seal_rows: int = 50_000
     seal_bytes: int = 32 << 20
-    put_every: float = 5.0
+    parts_every: float = 5.0
+    put_every: float = 0.3
 
 
 class Way(Protocol):
@@ -88,7 +90,7 @@ class Writer:
             if self._refusal and item is not None:
                 raise StoreError(self._refusal)
             if self._thread is None:
-                self._put_due = time.monotonic() + self._pace.put_every
+                self._put_due = time.monotonic() + self._pace.parts_every
                 self._thread = threading.Thread(target=self._work, name="imgtag-journal", daemon=True)
                 self._thread.start()
             self._queue.put(item)
@@ -198,7 +200,7 @@ class Writer:
             self._desk.rotate()
         if self._way and now >= self._put_due:
             self.put()
-            self._put_due = time.monotonic() + self._pace.put_every
+            self._put_due = time.monotonic() + self._pace.parts_every
 
     def _break(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -34,6 +34,9 @@ StorageOption = Annotated[
 Spool = Annotated[
     str | None, typer.Option("--spool", help="folder where answers wait for a store behind a URL [default: the cache]")
 ]
+PutEvery = Annotated[
+    float, typer.Option("--put-every", help="seconds between puts of sent marks into a --checkpoint behind a URL")
+]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", help="of a CSV: what separates its fields [default: ,]")]
 NoHeader = Annotated[bool, typer.Option("--no-header", help="of a CSV: its first line is a row")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else, on standard output")]

@@ -31,6 +31,7 @@ from imgtag_pipeline.cli.arguments import (
     Key,
     NoHeader,
     ProviderName,
+    PutEvery,
     Qps,
     RedisUrl,
     Region,
@@ -117,6 +118,7 @@ def label(
     fit: Fit = False,
     storage_option: StorageOption = None,
     spool: Spool = None,
+    put_every: PutEvery = 0.3,
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first so many rows")] = None,
@@ -128,6 +130,8 @@ def label(
     who = _provider(provider, endpoint, region, option)
     if checkpoint is None and not quiet and not offline and api.may_cost(who, price):
         typer.echo("imgtag: no --checkpoint, so if this run is stopped its answers are paid for again", err=True)
+    if not quiet and not offline and api.may_cost(who, price) and (bound := api.loss_bound(checkpoint, put_every)):
+        typer.echo(f"imgtag: {bound}", err=True)
     words: dict[str, Any] = {
         "provider": who,
         "checkpoint": checkpoint,
@@ -155,6 +159,7 @@ def label(
         "allow_private": allow_private,
         "allow_local": allow_local,
         "fit": fit,
+        "put_every": put_every,
         "progress": False if quiet else None,
     }
     report = api.enrich(

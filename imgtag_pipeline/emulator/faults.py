@@ -1,8 +1,8 @@
 """Faults on purpose: which calls go wrong and how, by share, by number, or by what the call itself asks for.
 
 One fault is written `KIND[:ARGUMENT][=SHARE][#FIRST][@MATCH]`, several are joined by commas: `throttle=0.05`,
-`error:InternalError#3` (the first three calls), `slow:2.5@TaggingImage` (2.5 s, only calls whose action or image holds
-that text).
+`error:InternalError#3` (the first three calls), `slow:2.5@TaggingImage` (2.5 s, only calls whose action, image or
+object holds that text).
 """
 
 from __future__ import annotations
@@ -122,4 +122,4 @@ class FaultPlan:
 
 
 def _holds(admission: Admission, text: str) -> bool:
-    return text in admission.action or any(text in image for image in admission.images)
+    return text in admission.action or text in admission.about or any(text in image for image in admission.images)

@@ -13,7 +13,10 @@ from imgtag_pipeline.emulator.wire import Admission
 
 @dataclass(slots=True)
 class Entry:
-    """One call. `is_answered` turns true once the whole answer was handed to the operating system."""
+    """One call. `is_answered` turns true once the whole answer was handed to the operating system.
+
+    `about`: the object, of a call on object storage.
+    """
 
     at: float
     arrived: float
@@ -26,6 +29,7 @@ class Entry:
     request_id: str = ""
     is_billed: bool = False
     is_answered: bool = False
+    about: str = ""
 
 
 class Ledger:
@@ -50,6 +54,7 @@ class Ledger:
     def open(self, at: float, arrived: float, family: str, admission: Admission) -> Entry:
         """Enter a call that was admitted; it counts towards the worst second of its account and action."""
         entry = Entry(at, arrived, family, admission.action, admission.account, admission.images)
+        entry.about = admission.about
         self.entries.append(entry)
         self.calls += 1
         self.by_action[family, admission.action] += 1

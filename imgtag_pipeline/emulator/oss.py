@@ -65,7 +65,7 @@ class OssGateway:
             return Admission(account, action, (call.address.reference,))
         if not call.operation:
             raise Refused("NotImplemented")
-        return Admission(account, call.operation, (), is_limited=False)
+        return Admission(account, call.operation, (), is_limited=False, about=call.address.reference)
 
     async def answer(self, request: WireRequest, admission: Admission) -> WireReply:
         """Do what is asked."""

@@ -57,7 +57,8 @@ class Admission:
 
     `account` is the account's name, never a secret; `images` are references without signatures ("oss://bucket/key",
     a URL, "sha256:..." for bytes). A call that is not `is_limited` counts towards no quota (polls, object storage).
-    `memo` is whatever the family wants to find again in `answer`.
+    `about` is the object that a call on object storage names. `memo` is whatever the family wants to find again in
+    `answer`.
     """
 
     account: str
@@ -65,6 +66,7 @@ class Admission:
     images: tuple[str, ...] = ()
     is_limited: bool = True
     memo: Any = None
+    about: str = ""
 
 
 class Refused(Exception):

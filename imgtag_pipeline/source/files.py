@@ -51,9 +51,7 @@ def open_files(
         before = filesystem
         filesystem, place = open_filesystem(one, storage_options)
         if before is not None and type(before) is not type(filesystem):
-            raise ConfigError(
-                f"{paths[0]!r} and {one!r} lie in different file systems; give files of one"
-            )
+            raise ConfigError(f"{paths[0]!r} and {one!r} lie in different file systems; give files of one")
         with file_errors(one, "looked at"):
             root, files = _found(filesystem, one, place)
             refuse_table_formats(filesystem, root, files)

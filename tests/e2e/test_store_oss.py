@@ -34,7 +34,7 @@ def opened(cloud, tmp_path):
             clock=SystemClock(),
             storage_options=options,
             spool=tmp_path / host,
-            tuning=Tuning(pace=Pace(put_every=3600)),
+            tuning=Tuning(pace=Pace(parts_every=3600, put_every=3600)),
         )
 
     opened.options = options

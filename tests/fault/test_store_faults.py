@@ -122,7 +122,8 @@ async def use(store, ledger: Ledger, images: int) -> None:
 async def scenario(url: str, spool: Path, files: Files, images: int, run: str) -> Ledger:
     """One run on files that may fail."""
     ledger = Ledger()
-    tuning = Tuning(pace=Pace(sync_every=0, seal_rows=max(5, images // 5), put_every=3600), files=files)
+    pace = Pace(sync_every=0, seal_rows=max(5, images // 5), parts_every=3600, put_every=3600)
+    tuning = Tuning(pace=pace, files=files)
     try:
         store = open_store(url, identity=IDENTITY, run_id=run, clock=SystemClock(), spool=spool, tuning=tuning)
     except StoreError:
