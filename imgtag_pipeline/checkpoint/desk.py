@@ -63,7 +63,7 @@ class Desk:
     ) -> None:
         self.notes = Notes()
         self.possibly_billed: list[str] = []
-        self.sent_elsewhere: dict[str, int] = {}
+        self._sent_elsewhere: dict[str, int] = {}
         self.claimed_elsewhere: frozenset[bytes] = frozenset()
         self.peers = Peers(folder, own=token, seed=seed, shelf=shelf, files=files)
         self.rows = 0
@@ -135,13 +135,13 @@ class Desk:
     def _sent(self, keys: Sequence[str], now: int) -> dict[str, int]:
         """Later than any outcome that it is to outlive, also after the wall clock was put back."""
         earlier = self._shelf.index.find(keys).at.tolist()
-        before = self.sent_elsewhere
+        before = self._sent_elsewhere
         return {key: max(now, at + 1, before.get(key, 0)) for key, at in zip(keys, earlier, strict=True)}
 
     def _list_elsewhere(self, sent: Mapping[str, int]) -> None:
         """Another host has sent these, too, and whether it lives or is lost, no answer of it was found."""
-        if self.sent_elsewhere:
-            self.possibly_billed += [key for key in sent if self.sent_elsewhere.pop(key, None) is not None]
+        if self._sent_elsewhere:
+            self.possibly_billed += [key for key in sent if self._sent_elsewhere.pop(key, None) is not None]
 
     def _batch(self, outcomes: Sequence[Outcome], now: int) -> pa.RecordBatch:
         keys = [outcome.key for outcome in outcomes]
@@ -245,6 +245,12 @@ class Desk:
             self._opened().append(left.frames())
             self.sync()
             self.notes.inherit(left)
+
+    def take_sent_elsewhere(self, marks: Mapping[str, int]) -> None:
+        """What hosts have sent that may live: it is listed once it is sent from here, too."""
+        left = Notes(lost=dict(marks))
+        drop_answered(left, self._shelf.index)
+        self._sent_elsewhere = left.lost
 
     def claim(self, keys: Sequence[str], *, retry_failed: bool) -> set[str] | None:
         """Those of the keys that nobody has answered or is asking about: from now on they are ours to ask.

@@ -173,7 +173,7 @@ class _Assembly:
     def _way(self, away: RemoteFolder, token: str, desk: Desk, shelf: Shelf, sealer: Sealer, unput: Unput) -> Way:
         notes = notes_elsewhere(away, self.home, self.opening, token=token)
         desk.inherit(notes.read(desk.peers.tokens()))
-        desk.sent_elsewhere = notes.sent_elsewhere
+        desk.take_sent_elsewhere(notes.sent_elsewhere)
         return Way(
             self.target,
             RemoteParts(away.child(PARTS)),

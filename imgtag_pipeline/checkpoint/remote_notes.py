@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ class RemoteNotes:
         self._here = [socket.gethostname(), spool]
         self._seed = seed
         self._clock = clock
-        self._said: list[tuple[Kind, bytes]] = []
+        self._said: list[tuple[Kind, bytes]] | None = []  # None: a put or its reply was lost
         self._said_at: datetime | None = None
         self._inherited: list[str] = []
         self.sent_elsewhere: dict[str, int] = {}
@@ -75,17 +76,20 @@ class RemoteNotes:
         now = self._clock.now()
         frames = [(kind, payload) for kind, payload in frames if kind is not Kind.CLAIM]
         is_old = self._said_at is not None and now - self._said_at >= HEARTBEAT
-        if frames != self._said or (frames and is_old):
-            if frames:
-                self._folder.put(self._name, self._written(frames, now))
-                self._said_at = now
-            else:
-                self._folder.remove(self._name)
-                self._said_at = None
-            self._said = list(frames)
+        if frames and (frames != self._said or is_old):
+            self._said = None
+            self._folder.put(self._name, self._written(frames, now))
+            self._said, self._said_at = frames, now
+        elif not frames and self._said != []:
+            self._take_back()
         while self._inherited:
             self._folder.remove(self._inherited[-1])
             self._inherited.pop()
+
+    def _take_back(self) -> None:
+        with suppress(OSError):  # one that stays speaks of answered images, or of calls that cost nothing
+            self._folder.remove(self._name)
+            self._said, self._said_at = [], None
 
     def _written(self, frames: Sequence[tuple[Kind, bytes]], now: datetime) -> bytes:
         header = msgspec.json.encode({"format": FORMAT, "here": self._here, "at": now, SPELLING: NORMAL})

@@ -31,7 +31,7 @@ class Unput:
     def __init__(self) -> None:
         self.on_sent: Callable[[], None] = _nothing
         self._groups = [Notes()]
-        self._dropped = 0
+        self._ended = self._dropped = 0
 
     def answered(self, keys: Iterable[str], notes: Notes) -> None:
         """Keep what the notes say of these."""
@@ -46,7 +46,8 @@ class Unput:
     def cut(self) -> int:
         """What is answered from here on belongs to a new group; the number of groups that have ended."""
         self._groups.append(Notes())
-        return self._dropped + len(self._groups) - 1
+        self._ended += 1
+        return self._ended
 
     def drop(self, count: int) -> None:
         """The answers of the first so many groups are in the store. From one thread at a time."""

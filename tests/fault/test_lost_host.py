@@ -106,10 +106,11 @@ def test_the_next_host_lists_what_may_have_been_billed(hosts, figure, follower, 
     )
 
 
-def test_puts_of_marks_that_fail_change_nothing(hosts):
+@pytest.mark.parametrize("fault", ["error:ServiceUnavailable#2@.open", "error:ServiceUnavailable@.open"])
+def test_puts_of_marks_that_fail_change_nothing(hosts, fault):
     """While the store takes no marks, calls go on and the run ends as it would, with a warning and a whole store."""
     urls = hosts.desk.write(120)
-    hosts.desk.emulator.faults.set(parse_all(["error:ServiceUnavailable=1#2@.open"]))
+    hosts.desk.emulator.faults.set(parse_all([fault]))
     process = hosts.start("here")
     assert process.wait() == 0, process.stderr
     assert process.report["ok"] == process.report["calls"] == len(urls)

@@ -2,11 +2,13 @@
 
 import threading
 
+import fsspec
 import pytest
 
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.store import describe, loss_bound
 from imgtag_pipeline.checkpoint.telling import Teller
+from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome, Tag
 
 PATIENCE = 60
@@ -54,7 +56,7 @@ async def test_an_answer_that_is_not_put_stays_told(remote):
     await lost.save_job("b", job)
     await lost.save(ok("a", "b"))
     files.refuses_parts = True
-    with pytest.raises(Exception, match="could not be put"):
+    with pytest.raises(StoreError, match="could not be put"):
         await lost.close()
     elsewhere = remote.on_another_host()
     after = elsewhere.open()
@@ -83,6 +85,43 @@ async def test_answers_in_the_store_are_told_no_more(remote):
     assert (after.lookup(["a"]), after.possibly_billed) == (["ok"], [])
     await after.close()
     await first.close()
+
+
+async def test_a_put_whose_reply_was_lost_leaves_nothing(remote):
+    """Marks that were put without a reply are taken back when their answers are in the store."""
+
+    class Deaf(Files):
+        def pipe_file(self, filesystem, path, data):
+            super().pipe_file(filesystem, path, data)
+            if path.endswith(".open"):
+                raise TimeoutError("no reply")
+
+    store = remote.open(files=Deaf())
+    await store.mark_sent(["a"])
+    with pytest.raises(StoreError):
+        await store.flush()
+    await store.save(ok("a"))
+    await store.close()
+    assert not [path for path in fsspec.filesystem("memory").find(remote.url) if path.endswith(".open")]
+
+
+async def test_a_failure_that_is_asked_again_is_no_doubt(remote):
+    """An image whose failure is in the store is not listed because the mark of a living host still stands beside it."""
+    files = Watched()
+    first = remote.open(files=files, put_every=0.05)
+    await first.mark_sent(["a"])
+    assert files.told.acquire(timeout=PATIENCE)
+    other = remote.on_another_host()
+    second = other.open()
+    await second.mark_sent(["a"])
+    assert second.possibly_billed == ["a"]
+    await second.save([Outcome("a", "https://h/a", "failed", error_code="InvalidImage", calls=1, billed="yes")])
+    await second.close()
+    third = other.open()
+    await third.mark_sent(["a"])
+    assert third.possibly_billed == []
+    for store in (third, first):
+        await store.close()
 
 
 def test_many_calls_are_told_in_few_puts():
