@@ -115,8 +115,12 @@ def test_wrong_secret_is_said_without_saying_it(options, tmp_path):
     assert "not-the-secret" not in repr(caught.value) + str(caught.value.__cause__)
 
 
-def test_pictures_and_store_in_one_cloud(cloud, options, monkeypatch, tmp_path):
-    """Pictures on OSS are tagged by OSS, the answers kept on OSS; a second run from elsewhere makes no call."""
+def test_pictures_and_store_in_one_cloud(cloud, options, monkeypatch, tmp_path, caplog):
+    """Pictures on OSS are tagged by OSS, the answers kept on OSS; a second run from elsewhere makes no call.
+
+    Each run says at its start what the loss of its host would cost.
+    """
+    caplog.set_level("INFO", logger="imgtag_pipeline")
     monkeypatch.setenv("OSS_ACCESS_KEY_ID", "emulator")
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "emulator")
     file = io.BytesIO()
@@ -139,3 +143,4 @@ def test_pictures_and_store_in_one_cloud(cloud, options, monkeypatch, tmp_path):
         assert "方图" in set(found["tag"])
     assert cloud.ledger.billed == len(urls)
     assert found.attrs["imgtag"]["calls"] == 0
+    assert caplog.text.count("event=loss_bound put_every=0.3") == 2

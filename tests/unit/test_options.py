@@ -33,6 +33,7 @@ from imgtag_pipeline.options import Options, failed_limit
         ({"budget": float("inf")}, "budget is inf; allowed: a number of 0 or more, at most"),
         ({"max_calls": 10**30}, "a whole number of 0 or more, at most"),
         ({"grace": -1}, "grace is -1"),
+        ({"put_every": 0}, "put_every is 0; allowed: a number from 0.05 to 5"),
         ({"provider": None}, "provider is NoneType; allowed: an address"),
         ({"provider": object()}, "provider is object"),
         ({"vocabulary": ["cat"]}, "for shape='wide' only"),
