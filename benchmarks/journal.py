@@ -32,7 +32,7 @@ from imgtag_pipeline.checkpoint.journal import Notes, Segment, SegmentReader
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
 from imgtag_pipeline.checkpoint.store import Tuning, describe, open_store
 from imgtag_pipeline.checkpoint.writer import Pace
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Outcome, Tag
 
 IDENTITY = {"address": "viapi/TaggingImage"}

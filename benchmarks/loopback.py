@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-from imgtag_pipeline.signing import rpc
+from imgtag_pipeline.core.signing import rpc
 
 ACTION = "TaggingImage"
 SERVER = """

@@ -32,7 +32,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.model import Quota
 

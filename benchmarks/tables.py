@@ -26,7 +26,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from imgtag_pipeline import expand, schema
+from imgtag_pipeline.core import schema
+from imgtag_pipeline.pipeline import expand
 
 TAGS = 5
 NAMES = [f"tag{number:02d}" for number in range(50)]

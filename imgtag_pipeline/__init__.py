@@ -3,7 +3,6 @@
 from imgtag_pipeline import accessor as _accessor
 from imgtag_pipeline import providers
 from imgtag_pipeline.api import alabel, enrich, label, plan
-from imgtag_pipeline.breaker import BreakerLimits
 from imgtag_pipeline.errors import (
     BreakerOpen,
     CallError,
@@ -20,10 +19,11 @@ from imgtag_pipeline.errors import (
     ThrottledError,
     TransientError,
 )
-from imgtag_pipeline.plan import Plan
-from imgtag_pipeline.policy import RetryPolicy
-from imgtag_pipeline.report import RunReport
-from imgtag_pipeline.stopping import Stop
+from imgtag_pipeline.run.breaker import BreakerLimits
+from imgtag_pipeline.run.plan import Plan
+from imgtag_pipeline.run.report import RunReport
+from imgtag_pipeline.run.retry_policy import RetryPolicy
+from imgtag_pipeline.run.stopping import Stop
 
 __all__ = [
     "BreakerLimits",

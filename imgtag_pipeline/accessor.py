@@ -7,9 +7,9 @@ from typing import Unpack
 import pandas as pd
 
 from imgtag_pipeline import api
-from imgtag_pipeline.discreet import discreet
+from imgtag_pipeline.core.redaction import discreet
 from imgtag_pipeline.options import OptionWords, spoken
-from imgtag_pipeline.plan import Plan
+from imgtag_pipeline.run.plan import Plan
 
 
 @pd.api.extensions.register_dataframe_accessor("imgtag")
@@ -29,7 +29,7 @@ class FrameAccessor:
     @spoken
     @discreet
     def plan(self, col: str | None = None, **words: Unpack[OptionWords]) -> Plan:
-        """What labelling would take, without a call; see `imgtag_pipeline.plan`."""
+        """What labelling would take, without a call; see `imgtag_pipeline.run.plan`."""
         return api.plan(self._frame, col=col, **words)
 
 
@@ -50,5 +50,5 @@ class SeriesAccessor:
     @spoken
     @discreet
     def plan(self, **words: Unpack[OptionWords]) -> Plan:
-        """What labelling would take, without a call; see `imgtag_pipeline.plan`."""
+        """What labelling would take, without a call; see `imgtag_pipeline.run.plan`."""
         return api.plan(self._series, **words)

@@ -10,26 +10,28 @@ from typing import Any, Unpack
 
 import pyarrow as pa
 
-from imgtag_pipeline import bridge, money, providers
-from imgtag_pipeline import ledger as ledgers
+from imgtag_pipeline import providers
 from imgtag_pipeline.checkpoint import store as checkpoint
-from imgtag_pipeline.clock import SystemClock
-from imgtag_pipeline.discreet import alone, discreet
+from imgtag_pipeline.core import bridge
+from imgtag_pipeline.core.clock import SystemClock
+from imgtag_pipeline.core.filesystems import file_errors, path_text
+from imgtag_pipeline.core.redaction import alone, discreet
+from imgtag_pipeline.core.table import Source
 from imgtag_pipeline.errors import ConfigError, RowsFailed, StoreError
-from imgtag_pipeline.files import file_errors, path_text
 from imgtag_pipeline.options import Options, OptionWords, failed_limit, spoken
-from imgtag_pipeline.overlap import refuse_overlap
-from imgtag_pipeline.pipeline import Pipeline
-from imgtag_pipeline.plan import Plan
-from imgtag_pipeline.progress import Bar
+from imgtag_pipeline.pipeline import records as money
+from imgtag_pipeline.pipeline.pipeline import Pipeline
 from imgtag_pipeline.providers.contract import Provider, fitting
-from imgtag_pipeline.report import RunReport
+from imgtag_pipeline.run.plan import Plan
+from imgtag_pipeline.run.progress import Bar
+from imgtag_pipeline.run.report import RunReport
+from imgtag_pipeline.run.stopping import on_sigterm
 from imgtag_pipeline.sink.files import FileSink
+from imgtag_pipeline.sink.overlap import refuse_overlap
 from imgtag_pipeline.sink.tables import attach_report, give_back
 from imgtag_pipeline.source.files import open_files
 from imgtag_pipeline.source.tables import open_source
-from imgtag_pipeline.stopping import on_sigterm
-from imgtag_pipeline.table import Source
+from imgtag_pipeline.spend import ledger as ledgers
 
 
 @spoken

@@ -10,11 +10,11 @@ from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
-from imgtag_pipeline.breaker import BreakerLimits
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.providers.contract import Provider
-from imgtag_pipeline.stopping import Stop
+from imgtag_pipeline.run.breaker import BreakerLimits
+from imgtag_pipeline.run.retry_policy import RetryPolicy
+from imgtag_pipeline.run.stopping import Stop
 
 F = TypeVar("F", bound=Callable[..., Any])
 

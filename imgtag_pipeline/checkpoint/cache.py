@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from imgtag_pipeline import schema
+from imgtag_pipeline.core import schema
 
 Name = tuple[str, int]
 

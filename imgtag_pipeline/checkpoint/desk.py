@@ -27,7 +27,7 @@ from imgtag_pipeline.checkpoint.rows import microseconds, outcomes_to_batch
 from imgtag_pipeline.checkpoint.sealer import Sealer, Task
 from imgtag_pipeline.checkpoint.shelf import Shelf
 from imgtag_pipeline.checkpoint.telling import Unput
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.model import Job, Outcome
 
 _FRAME_ROWS: Final = 4096

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeVar
 import msgspec
 import pyarrow as pa
 
-from imgtag_pipeline import schema
 from imgtag_pipeline.checkpoint.files import TEMPORARY, Files, lock, write_all
 from imgtag_pipeline.checkpoint.frames import FORMAT, Frame, Kind, encode, foreign_format, scan
 from imgtag_pipeline.checkpoint.hash import HASH_BYTES, digest
 from imgtag_pipeline.checkpoint.respelling import SPELLING, KeyOf, key_today
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.model import Job
 

@@ -18,7 +18,7 @@ from imgtag_pipeline.checkpoint.sealer import Sealer
 from imgtag_pipeline.checkpoint.shelf import Known, Shelf
 from imgtag_pipeline.checkpoint.spool import Way
 from imgtag_pipeline.checkpoint.writer import Writer
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
 

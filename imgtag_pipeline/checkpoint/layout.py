@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from imgtag_pipeline import schema
 from imgtag_pipeline.checkpoint.frames import FORMAT
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.urls import redact
 

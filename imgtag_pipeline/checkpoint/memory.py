@@ -13,7 +13,7 @@ import pyarrow as pa
 from imgtag_pipeline.checkpoint.peers import Recovered
 from imgtag_pipeline.checkpoint.rows import microseconds, outcomes_to_batch
 from imgtag_pipeline.checkpoint.shelf import Known, Shelf
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
 

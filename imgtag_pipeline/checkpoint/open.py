@@ -37,7 +37,7 @@ from imgtag_pipeline.checkpoint.shelf import Shelf
 from imgtag_pipeline.checkpoint.spool import NOTE, OUTBOX, Way, spool_folder, spool_note
 from imgtag_pipeline.checkpoint.telling import Unput
 from imgtag_pipeline.checkpoint.writer import Pace, Writer
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.urls import unsigned_url
 

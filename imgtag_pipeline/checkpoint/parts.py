@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
-from imgtag_pipeline import schema
 from imgtag_pipeline.checkpoint.files import TEMPORARY, Files, write_whole
 from imgtag_pipeline.checkpoint.frames import FORMAT
 from imgtag_pipeline.checkpoint.layout import PART_SUFFIX, package_version
+from imgtag_pipeline.core import schema
 
 GROUP_ROWS: Final = 16_384
 _CLOCK_GRAIN_NS: Final = 50_000_000  # file systems stamp with the kernel's tick

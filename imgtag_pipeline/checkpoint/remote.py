@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from imgtag_pipeline.checkpoint.files import TEMPORARY, Files
 from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
+from imgtag_pipeline.core.filesystems import storage_words
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import storage_words
 from imgtag_pipeline.urls import redact, unsigned_url
 
 OBJECT_BYTES: Final = 8 << 20

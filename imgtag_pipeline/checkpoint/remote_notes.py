@@ -19,7 +19,7 @@ from imgtag_pipeline.checkpoint.frames import FORMAT, Kind, encode, scan
 from imgtag_pipeline.checkpoint.journal import Notes
 from imgtag_pipeline.checkpoint.remote import RemoteFolder
 from imgtag_pipeline.checkpoint.respelling import NORMAL, SPELLING, KeyOf
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 
 SUFFIX: Final = ".open"
 HEARTBEAT: Final = timedelta(minutes=5)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from imgtag_pipeline import schema
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.model import Box, Outcome, Tag
 from imgtag_pipeline.urls import redact, unsigned_url
 

@@ -12,10 +12,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from imgtag_pipeline import schema
 from imgtag_pipeline.checkpoint.cache import Cache
 from imgtag_pipeline.checkpoint.index import ROW_BITS, Array
 from imgtag_pipeline.checkpoint.rows import concat, empty
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import StoreError
 
 _ROW_MASK: Final = (1 << ROW_BITS) - 1

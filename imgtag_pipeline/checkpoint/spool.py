@@ -23,7 +23,7 @@ from imgtag_pipeline.checkpoint.remote_notes import RemoteNotes
 from imgtag_pipeline.checkpoint.sealer import Sealer
 from imgtag_pipeline.checkpoint.shelf import Shelf
 from imgtag_pipeline.checkpoint.telling import Teller, Unput
-from imgtag_pipeline.environment import spool_root
+from imgtag_pipeline.core.environment import spool_root
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.urls import unsigned_url
 

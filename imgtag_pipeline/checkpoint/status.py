@@ -23,7 +23,7 @@ from imgtag_pipeline.checkpoint.parts import joined
 from imgtag_pipeline.checkpoint.peers import Dead, Peers
 from imgtag_pipeline.checkpoint.shelf import Shelf
 from imgtag_pipeline.checkpoint.sources import PartGone
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

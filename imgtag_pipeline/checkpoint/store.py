@@ -17,7 +17,7 @@ from imgtag_pipeline.checkpoint.shelf import Known
 from imgtag_pipeline.checkpoint.status import StoreSummary, describe, is_store, outcomes
 from imgtag_pipeline.checkpoint.upkeep import Compacted, compact
 from imgtag_pipeline.checkpoint.writer import Pace
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.model import Job, Outcome
 
 __all__ = [

@@ -11,7 +11,7 @@ from imgtag_pipeline.checkpoint.compaction import merge, small_groups
 from imgtag_pipeline.checkpoint.layout import Identity, new_token
 from imgtag_pipeline.checkpoint.open import Held, Opening, Tuning, held, open_at, said_plainly
 from imgtag_pipeline.checkpoint.remote import OBJECT_BYTES, RemoteParts
-from imgtag_pipeline.clock import Clock, SystemClock
+from imgtag_pipeline.core.clock import Clock, SystemClock
 
 LOCAL_BYTES: Final = 32 << 20
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec, cast
 import typer
 
 from imgtag_pipeline import api, providers
-from imgtag_pipeline.cli import shown
+from imgtag_pipeline.cli import render as shown
 from imgtag_pipeline.cli.arguments import (
     AllowLocal,
     AllowPrivate,
@@ -42,7 +42,7 @@ from imgtag_pipeline.cli.arguments import (
     lines_of,
     storage_options,
 )
-from imgtag_pipeline.cli.ending import INTERRUPTED, STOPS, end_run, print_json, spoken, tell
+from imgtag_pipeline.cli.exit_codes import INTERRUPTED, STOPS, end_run, print_json, spoken, tell
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.options import OptionWords
 from imgtag_pipeline.providers.contract import Provider
@@ -274,7 +274,7 @@ def doctor(
     no_call: Annotated[bool, typer.Option("--no-call", help="look only at what can be seen without a call")] = False,
 ) -> None:
     """Say what is wrong with credentials, clock, endpoint, region or purchase, with at most one call."""
-    from imgtag_pipeline.doctor import Doctor
+    from imgtag_pipeline.cli.doctor import Doctor
 
     found = Doctor(_provider(provider, endpoint, region, option), typer.echo, image=image, makes_call=not no_call)
     if code := found.examine():
@@ -305,7 +305,7 @@ def demo(
     folder: Annotated[Path | None, typer.Option("--folder", help="where to work [default: a temporary folder]")] = None,
 ) -> None:
     """Show it all in half a minute: pictures, a loopback cloud, an interruption, a resumed run, the tables."""
-    from imgtag_pipeline.demo import run_demo
+    from imgtag_pipeline.cli.demo import run_demo
 
     run_demo(folder, typer.echo)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.emulator.ledger import Ledger
 from imgtag_pipeline.emulator.options import Account, EmulatorOptions
 from imgtag_pipeline.emulator.pictures import Pictures
-from imgtag_pipeline.emulator.sights import Sights
+from imgtag_pipeline.emulator.vision import Sights
 
 
 class Nonces:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from imgtag_pipeline.emulator.oss_codes import CODES as OSS_CODES
-from imgtag_pipeline.emulator.tencent_codes import V1_CODES, V2_CODES
-from imgtag_pipeline.emulator.viapi_codes import CODES as VIAPI_CODES
-from imgtag_pipeline.emulator.wire import Documented
+from imgtag_pipeline.emulator.alibaba_oss.codes import CODES as OSS_CODES
+from imgtag_pipeline.emulator.alibaba_viapi.codes import CODES as VIAPI_CODES
+from imgtag_pipeline.emulator.gateway import Documented
+from imgtag_pipeline.emulator.tencent_image.codes import V1_CODES, V2_CODES
 
 DOCUMENTED: Final[Mapping[str, Mapping[str, Documented]]] = {
     "oss": OSS_CODES,

@@ -10,9 +10,9 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from imgtag_pipeline.emulator.faults import FaultPlan, parse_all
+from imgtag_pipeline.emulator.gateway import WireReply, WireRequest
 from imgtag_pipeline.emulator.ledger import Ledger
 from imgtag_pipeline.emulator.pictures import Pictures
-from imgtag_pipeline.emulator.wire import WireReply, WireRequest
 from imgtag_pipeline.errors import ConfigError
 
 CONTROL: Final = "/_emulator/"

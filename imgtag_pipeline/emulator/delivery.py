@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from imgtag_pipeline.emulator.faults import Fault
-from imgtag_pipeline.emulator.wire import WireReply
+from imgtag_pipeline.emulator.gateway import WireReply
 
 _SLICE: Final = 64 << 10
 _PAGE: Final = b"<!DOCTYPE html><html><head><title>%s</title></head><body><h1>%s</h1></body></html>"

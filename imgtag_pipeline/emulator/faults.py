@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from imgtag_pipeline.emulator.wire import Admission
+from imgtag_pipeline.emulator.gateway import Admission
 from imgtag_pipeline.errors import ConfigError
 
 # kind -> what happens. "Billed" says whether the ledger bills a call that would have been answered.

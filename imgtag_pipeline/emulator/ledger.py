@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from imgtag_pipeline.emulator.gateway import Admission
 from imgtag_pipeline.emulator.quotas import WorstWindow
-from imgtag_pipeline.emulator.wire import Admission
 
 
 @dataclass(slots=True)

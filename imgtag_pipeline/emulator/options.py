@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from imgtag_pipeline.emulator.oss_options import OssOptions
+from imgtag_pipeline.emulator.alibaba_oss.options import OssOptions
 from imgtag_pipeline.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.emulator.options import Account, EmulatorOptions
 from imgtag_pipeline.emulator.server import Emulator
 from imgtag_pipeline.errors import ConfigError

@@ -8,16 +8,16 @@ from typing import Final
 
 from aiohttp import web
 
-from imgtag_pipeline.clock import Clock, SystemClock
+from imgtag_pipeline.core.clock import Clock, SystemClock
 from imgtag_pipeline.emulator.cloud import Cloud
 from imgtag_pipeline.emulator.control import CONTROL, Control
 from imgtag_pipeline.emulator.delivery import drop, page, send, send_broken
-from imgtag_pipeline.emulator.families import all_families
 from imgtag_pipeline.emulator.faults import BEFORE, Fault, FaultPlan, parse_all
+from imgtag_pipeline.emulator.gateway import Admission, Family, Refused, WireReply, WireRequest
+from imgtag_pipeline.emulator.gateways import all_families
 from imgtag_pipeline.emulator.ledger import Entry, Ledger
 from imgtag_pipeline.emulator.options import EmulatorOptions
 from imgtag_pipeline.emulator.quotas import SlidingWindow
-from imgtag_pipeline.emulator.wire import Admission, Family, Refused, WireReply, WireRequest
 from imgtag_pipeline.errors import ConfigError
 
 FAULT_HEADER: Final = "x-emulator-fault"

@@ -18,19 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.limiter.book import Book
-from imgtag_pipeline.limiter.stored import (
-    PLACE_BYTES,
-    Head,
-    enter_places,
-    pack,
-    pack_places,
-    restore,
-    unknown,
-    unpack,
-)
+from imgtag_pipeline.limiter.stored import PLACE_BYTES, Head, enter_places, pack, pack_places, restore, unknown, unpack
 
 try:
     import fcntl

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import ImgtagError
 from imgtag_pipeline.limiter.book import Book, Grant
 from imgtag_pipeline.limiter.shelf import Shelf

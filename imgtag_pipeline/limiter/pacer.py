@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import Final, Literal
 
-from imgtag_pipeline.clock import Clock, SystemClock
+from imgtag_pipeline.core.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.limiter.book import Book, Grant
 from imgtag_pipeline.limiter.file import CAN_SHARE, FileShelf, host_folder

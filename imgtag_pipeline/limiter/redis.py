@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import ConfigError, ImgtagError, StoreError
 from imgtag_pipeline.limiter.book import Book
 from imgtag_pipeline.limiter.offsets import Offsets

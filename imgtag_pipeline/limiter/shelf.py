@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.limiter.book import Book
 
 T = TypeVar("T")

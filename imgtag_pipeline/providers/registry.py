@@ -1,22 +1,18 @@
-"""Finds providers by their address: a file of this folder, or an entry point of another package.
+"""Finds providers by their address: one of the table below, or an entry point of another package.
 
-A built-in provider is a module here with a class of its name (`oss_labels` has `OssLabels`), imported when it is asked
-for. A foreign one is an entry point of the group `imgtag_pipeline.providers`; its name is the address or its first
-part.
+A built-in provider is imported when it is asked for. A foreign one is an entry point of the group
+`imgtag_pipeline.providers`; its name is the address or its first part.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
-import pkgutil
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +22,15 @@ from imgtag_pipeline.model import Facts
 from imgtag_pipeline.providers.contract import Provider
 
 GROUP: Final = "imgtag_pipeline.providers"
-_FOLDER: Final = Path(__file__).parent
+# The first part of an address: the module of this folder and its class.
+BUILT_IN: Final = {
+    "local": ("local", "Local"),
+    "oss_labels": ("alibaba_oss.labels", "OssLabels"),
+    "oss_tagimage": ("alibaba_oss.tagimage", "OssTagimage"),
+    "tencent_v1": ("tencent_image.v1", "TencentV1"),
+    "tencent_v2": ("tencent_image.v2", "TencentV2"),
+    "viapi": ("alibaba_viapi.viapi", "Viapi"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def get(address: str, **options: Any) -> Provider:
 
 def names() -> list[str]:
     """All addresses, built-in and foreign, sorted."""
-    return sorted({address for module in _built_in() for address in _addresses(module)} | set(_foreign()))
+    return sorted({address for family in BUILT_IN for address in _addresses(family)} | set(_foreign()))
 
 
 def describe() -> list[Description]:
@@ -86,31 +90,20 @@ def describe() -> list[Description]:
 
 def load_class(name: str) -> Any:
     """The class of a built-in provider by its name (`Viapi`); raises `AttributeError`."""
-    for info in pkgutil.iter_modules([str(_FOLDER)]):
-        if class_name(info.name) == name and hasattr(_class(info.name), "exchange"):
-            return _class(info.name)
+    for family, (_, class_name) in BUILT_IN.items():
+        if class_name == name:
+            return _class(family)
     raise AttributeError(f"module 'imgtag_pipeline.providers' has no attribute {name!r}")
 
 
-def class_name(module: str) -> str:
-    """`oss_labels` is the file of `OssLabels`."""
-    return "".join(part.capitalize() for part in module.split("_"))
+def _class(family: str) -> Any:
+    module, name = BUILT_IN[family]
+    return getattr(import_module(f"{__package__}.{module}"), name)
 
 
-@cache
-def _built_in() -> tuple[str, ...]:
-    """The files of this folder that hold a provider."""
-    found = sorted(info.name for info in pkgutil.iter_modules([str(_FOLDER)]))
-    return tuple(name for name in found if hasattr(_class(name), "exchange"))
-
-
-def _class(module: str) -> Any:
-    return getattr(import_module(f"{__package__}.{module}"), class_name(module), None)
-
-
-def _addresses(module: str) -> tuple[str, ...]:
-    listed = getattr(_class(module), "addresses", None)
-    return tuple(listed()) if listed else (module,)
+def _addresses(family: str) -> tuple[str, ...]:
+    listed = getattr(_class(family), "addresses", None)
+    return tuple(listed()) if listed else (family,)
 
 
 def _foreign() -> dict[str, EntryPoint]:
@@ -119,10 +112,8 @@ def _foreign() -> dict[str, EntryPoint]:
 
 def _factory(address: str) -> Callable[..., Any]:
     family = address.partition("/")[0]
-    if (_FOLDER / f"{family}.py").is_file() and family.isidentifier():
-        factory = _class(family)
-        if hasattr(factory, "exchange") and address in _addresses(family):
-            return factory  # type: ignore[no-any-return]
+    if family in BUILT_IN and address in _addresses(family):
+        return _class(family)  # type: ignore[no-any-return]
     foreign = _foreign()
     point = foreign.get(address) or foreign.get(family)
     if point is None:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from imgtag_pipeline.batcher import Window
 from imgtag_pipeline.model import Outcome
+from imgtag_pipeline.run.batches import Window
 
 NOT_ASKED: Final = "the run stopped before this image was asked; a re-run continues"
 STOPPED_BEFORE: Final = ("NotAsked", NOT_ASKED)

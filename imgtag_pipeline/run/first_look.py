@@ -12,8 +12,8 @@ from typing import Final
 
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Image
-from imgtag_pipeline.plan import Reasons
-from imgtag_pipeline.report import counted
+from imgtag_pipeline.run.plan import Reasons
+from imgtag_pipeline.run.report import counted
 
 log = logging.getLogger("imgtag_pipeline")
 

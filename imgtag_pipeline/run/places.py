@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 
 WORKERS_PER_PLACE = 8  # so many exchanges may exist for each that is active; the others wait to try again
 

@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from imgtag_pipeline.batcher import Pending, Window
-from imgtag_pipeline.breaker import Breaker, BreakerLimits
-from imgtag_pipeline.clock import Clock
+from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import Interrupted
-from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.model import Outcome
-from imgtag_pipeline.report import Progress, Tally
 from imgtag_pipeline.run.answered import STOPPED_BEFORE, Answered, with_unanswered
-from imgtag_pipeline.run.asking import Asking
-from imgtag_pipeline.run.crew import Crew
+from imgtag_pipeline.run.batches import Pending, Window
+from imgtag_pipeline.run.breaker import Breaker, BreakerLimits
+from imgtag_pipeline.run.conversation import Talker
+from imgtag_pipeline.run.feed import Intake
 from imgtag_pipeline.run.first_look import FirstLook
-from imgtag_pipeline.run.flights import Flights
-from imgtag_pipeline.run.intake import Intake
+from imgtag_pipeline.run.in_flight import Flights
 from imgtag_pipeline.run.places import WORKERS_PER_PLACE
+from imgtag_pipeline.run.report import Progress, Tally
 from imgtag_pipeline.run.store import Store
+from imgtag_pipeline.run.worker import Asking
+from imgtag_pipeline.run.worker_pool import Crew
 
 
 @dataclass(slots=True, eq=False, repr=False)

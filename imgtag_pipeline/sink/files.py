@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Final, Self
 
 import pyarrow as pa
 
+from imgtag_pipeline.core.filesystems import FileKind, file_errors, is_local, kind_of, open_filesystem, reason_of
 from imgtag_pipeline.errors import ConfigError, ImgtagError, OutputError
-from imgtag_pipeline.files import FileKind, file_errors, is_local, kind_of, open_filesystem, reason_of
 from imgtag_pipeline.sink.formats import GROUP_BYTES, GROUP_ROWS, Format, open_format
 from imgtag_pipeline.sink.places import REPORT_FILE, LocalPlace, Place, RemotePlace
 from imgtag_pipeline.urls import redact

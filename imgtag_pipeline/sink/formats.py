@@ -10,8 +10,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imgtag_pipeline import schema as schemas
-from imgtag_pipeline.files import FileKind
+from imgtag_pipeline.core import schema as schemas
+from imgtag_pipeline.core.filesystems import FileKind
 
 GROUP_ROWS: Final = 131_072
 GROUP_BYTES: Final = 64 << 20

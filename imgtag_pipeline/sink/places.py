@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from imgtag_pipeline.core.filesystems import is_there
 from imgtag_pipeline.errors import ConfigError, OutputError
-from imgtag_pipeline.files import is_there
 from imgtag_pipeline.sink.disk import lock, remove, replace_folder, restore, show, sweep, sync, sync_folder
 
 REPORT_FILE: Final = "_imgtag.json"

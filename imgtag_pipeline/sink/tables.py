@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from imgtag_pipeline.table import ROW, Source
+from imgtag_pipeline.core.table import ROW, Source
 
 REPORT: Final = "imgtag"
 

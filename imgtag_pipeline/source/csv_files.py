@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from imgtag_pipeline.core.filesystems import Reading, not_utf8, open_stream
+from imgtag_pipeline.core.references import looks_like_one
+from imgtag_pipeline.core.table import Source
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import Reading, not_utf8, open_stream
-from imgtag_pipeline.references import looks_like_one
-from imgtag_pipeline.table import Source
 
 # The longest row that can be read: a data: URL of a few megabytes still fits.
 _BLOCK_BYTES: Final = 8 << 20

@@ -8,13 +8,13 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Final
 
+from imgtag_pipeline.core.filesystems import file_errors, is_there, kind_of, open_filesystem
+from imgtag_pipeline.core.table import Origin, Source
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import file_errors, is_there, kind_of, open_filesystem
 from imgtag_pipeline.source.csv_files import Layout, csv_source
 from imgtag_pipeline.source.json_files import json_source
 from imgtag_pipeline.source.parquet_files import parquet_source
 from imgtag_pipeline.source.table_formats import refuse_table_formats
-from imgtag_pipeline.table import Origin, Source
 
 _GLOB: Final = "*?["
 # The file that marks each identity's folder of a tag store, and a folder of results, with what stands in it.

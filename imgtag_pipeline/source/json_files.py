@@ -10,9 +10,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgtag_pipeline.core.filesystems import Reading, not_utf8, open_stream
+from imgtag_pipeline.core.table import Source, plain_text
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import Reading, not_utf8, open_stream
-from imgtag_pipeline.table import Source, plain_text
 
 _BLOCK_BYTES: Final = 4 << 20
 _EXACT: Final = 2.0**53

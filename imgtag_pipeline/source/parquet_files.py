@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from imgtag_pipeline.core.filesystems import Reading, is_local
+from imgtag_pipeline.core.table import BATCH_ROWS, Source
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import Reading, is_local
-from imgtag_pipeline.table import BATCH_ROWS, Source
 
 _FOOTERS_AT_ONCE: Final = 16
 

@@ -16,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from imgtag_pipeline.core.table import BATCH_ROWS, ROW, ImageColumn, Reading, Source, no_column, plain_text
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.source.text import reference_array, reference_values, text_array, text_values
-from imgtag_pipeline.table import BATCH_ROWS, ROW, ImageColumn, Reading, Source, no_column, plain_text
 
 __all__ = ["Source", "image_column", "open_source", "url_column"]
 

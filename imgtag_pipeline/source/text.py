@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imgtag_pipeline.references import cell, of_picture, picture_bytes
-from imgtag_pipeline.table import plain_text
+from imgtag_pipeline.core.references import cell, of_picture, picture_bytes
+from imgtag_pipeline.core.table import plain_text
 
 _EXACT: Final = 2.0**53
 _TEXTS: Final = tuple(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from imgtag_pipeline.clock import Clock
+    from imgtag_pipeline.core.clock import Clock
     from imgtag_pipeline.emulator import Emulator
 
 
@@ -36,7 +36,7 @@ def put_object(emulator: Emulator, bucket: str, key: str, data: bytes) -> str:
     from datetime import UTC, datetime
     from urllib.parse import quote, urlencode, urlsplit
 
-    from imgtag_pipeline.signing import oss_v4
+    from imgtag_pipeline.core.signing import oss_v4
 
     account = emulator.options.accounts[0]
     query = oss_v4.presign(

@@ -19,7 +19,7 @@ import pytest
 from imgtag_pipeline.errors import CallError, ConfigError, PermanentError
 from imgtag_pipeline.model import Answer, Call, Compute, Image, Moment, ReadImage, Reply
 from imgtag_pipeline.providers.contract import Prechecking, Provider
-from imgtag_pipeline.providers.credentials import Keys
+from imgtag_pipeline.providers.toolkit.credentials import Keys
 
 CANARY: Final = Keys("canary-id", "canary-secret", "canary-token", app_id="1000001")
 URL: Final = "https://bucket.oss-cn-shanghai.aliyuncs.com/a.jpg"

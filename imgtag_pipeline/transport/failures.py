@@ -7,14 +7,7 @@ import errno
 import ssl
 from dataclasses import dataclass
 
-from imgtag_pipeline.errors import (
-    UNLESS_ALLOWED,
-    Billing,
-    CallError,
-    PermanentError,
-    RefusedHereError,
-    TransientError,
-)
+from imgtag_pipeline.errors import UNLESS_ALLOWED, Billing, CallError, PermanentError, RefusedHereError, TransientError
 from imgtag_pipeline.transport.guard import AddressNotPublic, Guard
 from imgtag_pipeline.transport.inflate import BadEncoding, TooLarge
 

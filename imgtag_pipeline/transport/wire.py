@@ -7,8 +7,8 @@ import re
 from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 
+from imgtag_pipeline.core.signing.escaping import escape
 from imgtag_pipeline.model import Pairs, Reply, Request
-from imgtag_pipeline.signing.escaping import escape
 from imgtag_pipeline.transport.failures import Limits
 from imgtag_pipeline.transport.inflate import Body, TooLarge
 from imgtag_pipeline.urls import ascii_url, escaped_url

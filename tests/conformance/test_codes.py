@@ -17,9 +17,9 @@ from imgtag_pipeline.errors import (
 )
 from imgtag_pipeline.model import Call, Image, Reply
 from imgtag_pipeline.providers import Keys, get
-from imgtag_pipeline.providers.oss_codes import CODES as OSS_CODES
-from imgtag_pipeline.providers.tencent_codes import CODES as TENCENT_CODES
-from imgtag_pipeline.providers.viapi_codes import CODES as VIAPI_CODES
+from imgtag_pipeline.providers.alibaba_oss.codes import CODES as OSS_CODES
+from imgtag_pipeline.providers.alibaba_viapi.codes import CODES as VIAPI_CODES
+from imgtag_pipeline.providers.tencent_image.codes import CODES as TENCENT_CODES
 
 KEYS = Keys("key-id", "secret", app_id="1000001")
 URL = "https://bucket.oss-cn-shanghai.aliyuncs.com/a.jpg"

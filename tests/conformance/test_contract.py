@@ -57,7 +57,7 @@ def test_one_that_needs_keys_says_so_before_the_first_call(provider, monkeypatch
     assert isinstance(provider, Preparing)
     for name in ("ALIBABA_CLOUD_ACCESS_KEY_ID", "OSS_ACCESS_KEY_ID", "TENCENT_APP_ID", "TENCENT_SECRET_ID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("imgtag_pipeline.providers.credentials._CHAIN", "no_such_library")
+    monkeypatch.setattr("imgtag_pipeline.providers.toolkit.credentials._CHAIN", "no_such_library")
     with pytest.raises(ConfigError, match="_ID"):
         get(provider.address, **REQUIRED.get(provider.address, {})).prepare()
     provider.prepare()

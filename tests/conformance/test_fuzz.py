@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from imgtag_pipeline.errors import CallError
 from imgtag_pipeline.model import Answer, Call, Image, Job, Reply, SaveJob
 from imgtag_pipeline.providers import Keys, Provider, get
-from imgtag_pipeline.providers.viapi_actions import ACTIONS
+from imgtag_pipeline.providers.alibaba_viapi.actions import ACTIONS
 
 HERE = Path(__file__).parent / "replies"
 KEYS = Keys("key-id", "secret", app_id="1000001")

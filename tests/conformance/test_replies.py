@@ -17,7 +17,7 @@ import pytest
 from imgtag_pipeline.errors import CallError, PermanentError
 from imgtag_pipeline.model import Answer, Call, Image, Job, Reply
 from imgtag_pipeline.providers import Keys, Provider, get
-from imgtag_pipeline.providers.viapi_actions import ACTIONS
+from imgtag_pipeline.providers.alibaba_viapi.actions import ACTIONS
 
 HERE = Path(__file__).parent
 FOLDERS = sorted(folder.name for folder in (HERE / "replies").iterdir())

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imgtag_pipeline import schema
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.model import Box, Outcome, Tag
 
 GOLDEN = sorted((Path(__file__).parent / "golden").iterdir())

@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from PIL import Image
 
-from imgtag_pipeline.signing import acs3, rpc, tencent
+from imgtag_pipeline.core.signing import acs3, rpc, tencent
 
 
 @dataclass

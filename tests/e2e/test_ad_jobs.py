@@ -7,7 +7,7 @@ import pytest
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.errors import CapReached
-from imgtag_pipeline.providers.viapi_reading import read_job_result
+from imgtag_pipeline.providers.alibaba_viapi.reading import read_job_result
 from imgtag_pipeline.testing import environment, running_emulator
 
 

@@ -12,8 +12,8 @@ import skimage
 from PIL import Image
 
 import imgtag_pipeline as imgtag
-from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.providers import Keys, get, names
+from imgtag_pipeline.run.retry_policy import RetryPolicy
 from imgtag_pipeline.testing import put_object, running_emulator
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea")

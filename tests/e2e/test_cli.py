@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.cli import app
-from imgtag_pipeline.cli.ending import undisturbed
+from imgtag_pipeline.cli.exit_codes import undisturbed
 from imgtag_pipeline.testing import environment, running_emulator
 
 PICTURES = 8

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from imgtag_pipeline.cli import app
-from imgtag_pipeline.doctor import Doctor
+from imgtag_pipeline.cli.doctor import Doctor
 from imgtag_pipeline.emulator import Account
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers import Keys, get

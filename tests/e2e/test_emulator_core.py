@@ -13,8 +13,8 @@ import pytest
 
 from imgtag_pipeline.emulator import Emulator, EmulatorOptions, exports
 from imgtag_pipeline.emulator.faults import BEFORE, KINDS, FaultPlan, parse, parse_all
+from imgtag_pipeline.emulator.gateway import Admission
 from imgtag_pipeline.emulator.quotas import SlidingWindow, WorstWindow
-from imgtag_pipeline.emulator.wire import Admission
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.testing import FakeClock, running_emulator
 
@@ -75,7 +75,7 @@ async def test_latency_is_on_the_clock():
 async def _tag(url, now):
     import aiohttp
 
-    from imgtag_pipeline.signing import rpc
+    from imgtag_pipeline.core.signing import rpc
 
     params = {"Action": "TaggingImage", "Version": "2019-09-30", "Format": "JSON", "ImageURL": URL}
     arguments = {"access_key_id": "emulator", "access_key_secret": "emulator", "now": now, "nonce": "n"}

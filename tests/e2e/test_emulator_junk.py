@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from imgtag_pipeline.core.signing import rpc, tencent
 from imgtag_pipeline.emulator import Emulator, EmulatorOptions
-from imgtag_pipeline.emulator.families import all_families
-from imgtag_pipeline.emulator.wire import Refused, WireRequest
+from imgtag_pipeline.emulator.gateway import Refused, WireRequest
+from imgtag_pipeline.emulator.gateways import all_families
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.signing import rpc, tencent
 
 FEW = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 TEXT = st.text(max_size=60) | st.sampled_from(

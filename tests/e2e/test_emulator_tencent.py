@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from imgtag_pipeline.core.signing import tencent
 from imgtag_pipeline.emulator import Account
-from imgtag_pipeline.emulator.tencent_codes import V1_CODES, V2_CODES
-from imgtag_pipeline.signing import tencent
+from imgtag_pipeline.emulator.tencent_image.codes import V1_CODES, V2_CODES
 from imgtag_pipeline.testing import running_emulator
 
 SYNTHETIC = pytest.mark.emulator(

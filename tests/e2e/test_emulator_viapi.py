@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgtag_pipeline.emulator import Account
-from imgtag_pipeline.emulator.viapi_codes import CODES
+from imgtag_pipeline.emulator.alibaba_viapi.codes import CODES
 from imgtag_pipeline.testing import running_emulator
 
 SYNTHETIC = pytest.mark.emulator(is_synthetic=True)

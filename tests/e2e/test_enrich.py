@@ -11,7 +11,7 @@ import pytest
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.providers import Keys, Viapi
-from imgtag_pipeline.providers.credentials import AlibabaChain
+from imgtag_pipeline.providers.toolkit.credentials import AlibabaChain
 from imgtag_pipeline.testing import running_emulator
 
 PICTURES = 30

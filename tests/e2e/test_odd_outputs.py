@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import imgtag_pipeline as imgtag
-from imgtag_pipeline.emulator.oss_options import OssOptions
+from imgtag_pipeline.emulator.alibaba_oss.options import OssOptions
 from imgtag_pipeline.errors import ConfigError, OutputError
 from imgtag_pipeline.testing import environment, running_emulator
 

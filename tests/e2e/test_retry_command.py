@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from imgtag_pipeline.checkpoint.store import open_store, outcomes
 from imgtag_pipeline.cli import app
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Outcome
 from imgtag_pipeline.testing import environment, running_emulator
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgtag_pipeline.emulator import Account, EmulatorOptions, run_in_thread
-from imgtag_pipeline.emulator.oss_options import OssOptions
+from imgtag_pipeline.emulator.alibaba_oss.options import OssOptions
 
 oss2 = pytest.importorskip("oss2")
 requests = pytest.importorskip("requests")

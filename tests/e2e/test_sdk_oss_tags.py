@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from imgtag_pipeline.emulator import Account, EmulatorOptions, run_in_thread
+from imgtag_pipeline.emulator.alibaba_oss.codes import CODES
+from imgtag_pipeline.emulator.alibaba_oss.options import OssOptions
+from imgtag_pipeline.emulator.alibaba_oss.tagging import is_billed
 from imgtag_pipeline.emulator.faults import parse_all
-from imgtag_pipeline.emulator.oss_codes import CODES
-from imgtag_pipeline.emulator.oss_images import is_billed
-from imgtag_pipeline.emulator.oss_options import OssOptions
 
 oss2 = pytest.importorskip("oss2")
 requests = pytest.importorskip("requests")

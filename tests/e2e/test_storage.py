@@ -14,8 +14,8 @@ import pytest
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.checkpoint.spool import spool_folder
 from imgtag_pipeline.cli.arguments import storage_options
+from imgtag_pipeline.core.filesystems import path_text, storage_words
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.files import path_text, storage_words
 from imgtag_pipeline.providers import Keys, Viapi
 from imgtag_pipeline.testing import environment, put_object, running_emulator
 

@@ -10,12 +10,12 @@ from PIL import Image
 
 from imgtag_pipeline.api import label
 from imgtag_pipeline.checkpoint import store as checkpoint
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.emulator import EmulatorOptions, run_in_thread
 from imgtag_pipeline.emulator.faults import parse_all
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Outcome, Tag
-from imgtag_pipeline.providers.oss_tagimage import OssTagimage
+from imgtag_pipeline.providers.alibaba_oss.tagimage import OssTagimage
 
 ossfs = pytest.importorskip("ossfs")
 

@@ -4,7 +4,7 @@ import pytest
 
 from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, open_store
 from imgtag_pipeline.checkpoint.writer import Pace
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.emulator import EmulatorOptions, run_in_thread
 from imgtag_pipeline.emulator.faults import parse_all
 from imgtag_pipeline.errors import StoreError

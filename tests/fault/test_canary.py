@@ -24,8 +24,8 @@ from imgtag_pipeline.api import compact, ledger, status
 from imgtag_pipeline.emulator import Account
 from imgtag_pipeline.emulator.faults import parse_all
 from imgtag_pipeline.errors import ConfigError, ImgtagError
-from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.providers import Keys, get
+from imgtag_pipeline.run.retry_policy import RetryPolicy
 from imgtag_pipeline.testing import put_object
 
 SECRET = "canarysecretQ7x"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from imgtag_pipeline.api import ledger
-from imgtag_pipeline.caps import FileBook, Purse
-from imgtag_pipeline.ledger import name_of
-from imgtag_pipeline.money import books_folder
+from imgtag_pipeline.pipeline.records import books_folder
 from imgtag_pipeline.providers import get
-from imgtag_pipeline.providers.credentials import Keys
+from imgtag_pipeline.providers.toolkit.credentials import Keys
+from imgtag_pipeline.spend import FileBook, Purse
+from imgtag_pipeline.spend.ledger import name_of
 
 pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.02)
 

@@ -8,13 +8,14 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
-from imgtag_pipeline import api, money
-from imgtag_pipeline.caps import FileBook, Purse
-from imgtag_pipeline.caps.files import read_book
+from imgtag_pipeline import api
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.errors import CapReached, StoreError
 from imgtag_pipeline.model import Price
+from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.providers import get
+from imgtag_pipeline.spend import FileBook, Purse
+from imgtag_pipeline.spend.files import read_book
 
 PRICE = Price(((None, 2500),))
 CALLS = 20

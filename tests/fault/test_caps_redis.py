@@ -11,12 +11,12 @@ from datetime import timedelta
 import pytest
 
 from imgtag_pipeline.api import ledger
-from imgtag_pipeline.caps import FileBook, Purse
-from imgtag_pipeline.caps.redis import RedisBook
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import CapReached, StoreError
-from imgtag_pipeline.ledger import read
 from imgtag_pipeline.model import Price
+from imgtag_pipeline.spend import FileBook, Purse
+from imgtag_pipeline.spend.ledger import read
+from imgtag_pipeline.spend.redis import RedisBook
 
 pytestmark = pytest.mark.redis
 
@@ -286,7 +286,7 @@ async def test_real_processes_of_two_hosts_keep_one_cap(desk, server, tmp_path, 
 @pytest.mark.parametrize("ahead", [40.0, -40.0, 3600.0])
 async def test_a_cap_holds_though_a_hosts_clock_is_wrong(server, tmp_path, monkeypatch, ahead):
     """Signs of life are told and judged by the server's clock: nobody takes the other for dead, and 40 stay 40."""
-    from imgtag_pipeline.caps import redis as room
+    from imgtag_pipeline.spend import redis as room
 
     class Wrong:
         """The clock module of a host that is ahead."""

@@ -7,8 +7,8 @@ import pytest
 
 from imgtag_pipeline import label
 from imgtag_pipeline.emulator.faults import parse_all
-from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.providers import Keys, get
+from imgtag_pipeline.run.retry_policy import RetryPolicy
 from imgtag_pipeline.testing import put_object
 
 CHAOS = ("throttle=0.05", "reset=0.05", "slow:0.2=0.02", "garbage=0.01", "cut=0.005")

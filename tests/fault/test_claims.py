@@ -13,7 +13,7 @@ import time
 import pytest
 
 from imgtag_pipeline.checkpoint.store import open_store
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 
 pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.05)
 
@@ -68,7 +68,7 @@ def test_a_killed_owner_is_followed_at_once(desk, figure):
 OWNER = """
 import asyncio, os, sys, time
 from imgtag_pipeline.checkpoint.store import open_store
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 
 async def main():
     store = open_store(sys.argv[1], identity={"address": "viapi/TaggingImage"}, run_id="r", clock=SystemClock())

@@ -6,15 +6,15 @@ import pyarrow as pa
 import pytest
 
 from imgtag_pipeline import label
-from imgtag_pipeline.breaker import BreakerLimits
 from imgtag_pipeline.emulator.faults import Fault
 from imgtag_pipeline.errors import BreakerOpen, ClockSkewError, FatalError
-from imgtag_pipeline.policy import RetryPolicy
 from imgtag_pipeline.providers import Keys, get
-from imgtag_pipeline.providers.oss_codes import CODES as OSS_CODES
-from imgtag_pipeline.providers.tencent_codes import CODES as TENCENT_CODES
-from imgtag_pipeline.providers.tencent_codes import STATUSES as TENCENT_STATUSES
-from imgtag_pipeline.providers.viapi_codes import CODES as VIAPI_CODES
+from imgtag_pipeline.providers.alibaba_oss.codes import CODES as OSS_CODES
+from imgtag_pipeline.providers.alibaba_viapi.codes import CODES as VIAPI_CODES
+from imgtag_pipeline.providers.tencent_image.codes import CODES as TENCENT_CODES
+from imgtag_pipeline.providers.tencent_image.codes import STATUSES as TENCENT_STATUSES
+from imgtag_pipeline.run.breaker import BreakerLimits
+from imgtag_pipeline.run.retry_policy import RetryPolicy
 from imgtag_pipeline.testing import put_object, running_emulator
 
 CONCURRENCY = 4

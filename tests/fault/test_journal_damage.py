@@ -16,7 +16,7 @@ from imgtag_pipeline.checkpoint.journal import Notes, Segment, SegmentReader, ma
 from imgtag_pipeline.checkpoint.layout import Identity
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
 from imgtag_pipeline.checkpoint.store import open_store
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Job, Outcome, Tag
 
 SEED = 1234

@@ -14,7 +14,7 @@ import pytest
 from imgtag_pipeline.checkpoint.frames import OVERHEAD, scan
 from imgtag_pipeline.checkpoint.layout import Identity
 from imgtag_pipeline.checkpoint.store import open_store
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.providers import Keys, Viapi
 
 pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.01)

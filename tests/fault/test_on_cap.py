@@ -6,7 +6,7 @@ import pytest
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.errors import CapReached, ConfigError
-from imgtag_pipeline.providers.credentials import Keys
+from imgtag_pipeline.providers.toolkit.credentials import Keys
 
 NO_KEYS = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ""}
 

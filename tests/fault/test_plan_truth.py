@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
-from imgtag_pipeline import api, ledger
-from imgtag_pipeline.caps.files import FileBook
-from imgtag_pipeline.caps.state import Month
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline import api
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.emulator import Account
-from imgtag_pipeline.money import books_folder
-from imgtag_pipeline.pricing import month_of
+from imgtag_pipeline.pipeline.records import books_folder
 from imgtag_pipeline.providers import Keys, get
+from imgtag_pipeline.spend import ledger
+from imgtag_pipeline.spend.files import FileBook
+from imgtag_pipeline.spend.pricing import month_of
+from imgtag_pipeline.spend.state import Month
 
 pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.002)
 

@@ -15,7 +15,7 @@ import pytest
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.store import Tuning, compact, open_store
 from imgtag_pipeline.checkpoint.writer import Pace
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Job, Outcome, Tag
 
 IDENTITY = {"address": "viapi/TaggingImage"}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.limiter.lane import Lane

@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from imgtag_pipeline import alabel, bridge, label
+from imgtag_pipeline import alabel, label
+from imgtag_pipeline.core import bridge
 from imgtag_pipeline.errors import Interrupted
 from imgtag_pipeline.providers import Keys, Viapi
 

@@ -17,7 +17,7 @@ from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
 from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, open_store
 from imgtag_pipeline.checkpoint.writer import Pace
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.model import Outcome, Tag
 
@@ -277,7 +277,7 @@ async def test_a_read_only_store_says_so_before_any_call(tmp_path):
 WRITER = """
 import asyncio, sys
 from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, open_store
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Outcome, Tag
 from imgtag_pipeline.checkpoint.writer import Pace
 

@@ -3,7 +3,7 @@
 import pytest
 
 from imgtag_pipeline.providers import Keys, get
-from imgtag_pipeline.providers.account import account_of
+from imgtag_pipeline.providers.toolkit.account import account_of
 
 KEYS = Keys("key-id", "secret")
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pyarrow as pa
 
-from imgtag_pipeline.batcher import Pending, Seen, cut, slices
 from imgtag_pipeline.model import Image
+from imgtag_pipeline.run.batches import Pending, Seen, cut, slices
 from imgtag_pipeline.urls import unsigned_url
 
 SIGNED = "https://b.oss-cn-shanghai.aliyuncs.com/a.jpg?OSSAccessKeyId=k&Expires=1800000000&Signature=" + "s" * 27
@@ -73,7 +73,7 @@ def test_slices_cover_every_row_once():
 
 def test_seen_knows_a_key_once_however_many_follow(monkeypatch):
     """Distinct counting holds across the border between fresh and sorted keys."""
-    monkeypatch.setattr("imgtag_pipeline.batcher.SEEN_FRESH", 10)
+    monkeypatch.setattr("imgtag_pipeline.run.batches.SEEN_FRESH", 10)
     seen = Seen()
     for start in range(0, 100, 7):
         assert all(seen.first_time([str(n) for n in range(start, start + 7)]))

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 import imgtag_pipeline as imgtag
-from imgtag_pipeline.breaker import Breaker, BreakerLimits
 from imgtag_pipeline.errors import BreakerOpen, ConfigError
 from imgtag_pipeline.model import Outcome
+from imgtag_pipeline.run.breaker import Breaker, BreakerLimits
 
 OK = Outcome("a", "a", "ok", calls=1, billed="yes")
 DOWN = Outcome("a", "a", "failed", error_code="ServiceUnavailable", error="down", calls=3, is_final=False)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from imgtag_pipeline import bridge
+from imgtag_pipeline.core import bridge
 
 
 def nobody():

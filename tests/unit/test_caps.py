@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from imgtag_pipeline.caps import FileBook, MemoryBook, Purse, jobs, state
-from imgtag_pipeline.caps.files import read_book
-from imgtag_pipeline.caps.jobs import IDLE_SECONDS, MOST_JOBS
-from imgtag_pipeline.caps.locks import locked
 from imgtag_pipeline.errors import CapReached, ConfigError, StoreError
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.pricing import day_of
+from imgtag_pipeline.spend import FileBook, MemoryBook, Purse, jobs, state
+from imgtag_pipeline.spend.files import read_book
+from imgtag_pipeline.spend.jobs import IDLE_SECONDS, MOST_JOBS
+from imgtag_pipeline.spend.locks import locked
+from imgtag_pipeline.spend.pricing import day_of
 from imgtag_pipeline.testing import FakeClock
 
 PRICE = Price(((10, 2500), (None, 2000)))
@@ -421,10 +421,10 @@ async def test_a_failure_to_settle_leaves_the_call_counted(tmp_path):
 SENDER = """
 import asyncio, sys
 from pathlib import Path
-from imgtag_pipeline.caps import FileBook, Purse
+from imgtag_pipeline.spend import FileBook, Purse
 from imgtag_pipeline.errors import CapReached
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.pricing import day_of
+from imgtag_pipeline.spend.pricing import day_of
 async def main():
     purse = Purse(Price(((None, 2500),)), max_calls=int(sys.argv[2]), book=FileBook(Path(sys.argv[1]), "x"))
     count = 0

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from imgtag_pipeline import schema
 from imgtag_pipeline.checkpoint.store import describe, outcomes
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Box, Outcome, Tag
 

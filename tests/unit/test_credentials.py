@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.providers import credentials
-from imgtag_pipeline.providers.credentials import (
+from imgtag_pipeline.providers.toolkit import credentials
+from imgtag_pipeline.providers.toolkit.credentials import (
     AlibabaChain,
     AlibabaDefault,
     Credentials,
@@ -206,7 +206,7 @@ def test_a_chain_without_keys_says_what_to_do():
 
 ASK_THE_CHAIN = """
 import socket
-from imgtag_pipeline.providers.credentials import AlibabaDefault
+from imgtag_pipeline.providers.toolkit.credentials import AlibabaDefault
 
 def refuse(*_):
     raise OSError("nobody is to be asked over the network")

@@ -6,16 +6,16 @@ from email.utils import format_datetime
 
 import pytest
 
-from imgtag_pipeline.emulator.oss_address import Address, operation, resolve
-from imgtag_pipeline.emulator.oss_codes import CODES, documented, error_body
-from imgtag_pipeline.emulator.oss_crc64 import crc64
-from imgtag_pipeline.emulator.oss_images import is_billed, read_process
-from imgtag_pipeline.emulator.oss_listing import page
-from imgtag_pipeline.emulator.oss_options import OssOptions
-from imgtag_pipeline.emulator.oss_read import check_conditions, selected
-from imgtag_pipeline.emulator.oss_store import ObjectStore, Stored, digest
-from imgtag_pipeline.emulator.oss_xml import document, parse
-from imgtag_pipeline.emulator.wire import Refused
+from imgtag_pipeline.emulator.alibaba_oss.address import Address, operation, resolve
+from imgtag_pipeline.emulator.alibaba_oss.codes import CODES, documented, error_body
+from imgtag_pipeline.emulator.alibaba_oss.crc64 import crc64
+from imgtag_pipeline.emulator.alibaba_oss.listing import page
+from imgtag_pipeline.emulator.alibaba_oss.objects import ObjectStore, Stored, digest
+from imgtag_pipeline.emulator.alibaba_oss.options import OssOptions
+from imgtag_pipeline.emulator.alibaba_oss.read import check_conditions, selected
+from imgtag_pipeline.emulator.alibaba_oss.tagging import is_billed, read_process
+from imgtag_pipeline.emulator.alibaba_oss.xml import document, parse
+from imgtag_pipeline.emulator.gateway import Refused
 
 NOW = datetime(2023, 7, 21, 8, 44, 58, 123456, tzinfo=UTC)
 

@@ -10,14 +10,14 @@ import pytest
 from multidict import CIMultiDict
 from PIL import Image
 
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
+from imgtag_pipeline.core.signing import oss_v1, oss_v4
+from imgtag_pipeline.emulator.alibaba_oss.gateway import OssGateway
+from imgtag_pipeline.emulator.alibaba_oss.options import OssOptions
 from imgtag_pipeline.emulator.cloud import Cloud
+from imgtag_pipeline.emulator.gateway import Refused, WireReply, WireRequest
 from imgtag_pipeline.emulator.ledger import Ledger
 from imgtag_pipeline.emulator.options import EmulatorOptions
-from imgtag_pipeline.emulator.oss import OssGateway
-from imgtag_pipeline.emulator.oss_options import OssOptions
-from imgtag_pipeline.emulator.wire import Refused, WireReply, WireRequest
-from imgtag_pipeline.signing import oss_v1, oss_v4
 
 NOW = datetime(2023, 7, 21, 8, 44, 58, tzinfo=UTC)
 KEYS = {"access_key_id": "emulator", "access_key_secret": "emulator", "security_token": None, "now": NOW}

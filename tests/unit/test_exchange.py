@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from imgtag_pipeline.errors import FatalError, PermanentError, RefusedHereError, ThrottledError, TransientError
-from imgtag_pipeline.exchange import Talker
 from imgtag_pipeline.model import Answer, Call, Compute, Image, Quota, ReadImage, Reply, Request, SaveJob, Tag
+from imgtag_pipeline.run.conversation import Talker
 from imgtag_pipeline.testing.clock import FakeClock
 
 CALL = Call("ask", Request("GET", "http://127.0.0.1/"), Quota("q", None))

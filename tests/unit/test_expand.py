@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from imgtag_pipeline import expand, schema
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.expand import View
+from imgtag_pipeline.pipeline import expand
+from imgtag_pipeline.pipeline.expand import View
 
 BOX = {"x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}
 

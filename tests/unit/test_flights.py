@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 
-from imgtag_pipeline.batcher import cut
 from imgtag_pipeline.model import Image
-from imgtag_pipeline.report import Tally
-from imgtag_pipeline.run.flights import Flights
+from imgtag_pipeline.run.batches import cut
+from imgtag_pipeline.run.in_flight import Flights
+from imgtag_pipeline.run.report import Tally
 
 A = Image("a", "a")
 

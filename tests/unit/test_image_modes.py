@@ -15,8 +15,8 @@ from imgtag_pipeline.images.access import refusal
 from imgtag_pipeline.model import Answer, Box, Call, Compute, Image, ReadImage, Tag
 from imgtag_pipeline.providers import Keys, OssLabels, TencentV1, TencentV2, Viapi
 from imgtag_pipeline.providers.contract import fitting
-from imgtag_pipeline.providers.image_modes import as_of_original
-from imgtag_pipeline.providers.precheck import Limits, check_bytes, extension_of
+from imgtag_pipeline.providers.toolkit.image_modes import as_of_original
+from imgtag_pipeline.providers.toolkit.precheck import Limits, check_bytes, extension_of
 from imgtag_pipeline.tagger.decode import open_picture
 from imgtag_pipeline.tagger.fit import fit_image
 

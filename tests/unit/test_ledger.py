@@ -6,15 +6,16 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from imgtag_pipeline import api, ledger, money
-from imgtag_pipeline.caps import FileBook, Purse
+from imgtag_pipeline import api
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.remote import RemoteFolder
 from imgtag_pipeline.emulator import Account
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Price
+from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.providers import Keys, get
-from imgtag_pipeline.providers.credentials import Fetched
+from imgtag_pipeline.providers.toolkit.credentials import Fetched
+from imgtag_pipeline.spend import FileBook, Purse, ledger
 from imgtag_pipeline.testing import FakeClock, running_emulator
 
 PRICE = Price(((2, 2500), (None, 2000)))

@@ -8,7 +8,7 @@ from collections import deque
 
 import pytest
 
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.limiter import file as file_module

@@ -7,7 +7,7 @@ import pytest
 
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.plan import Basis, make_plan
+from imgtag_pipeline.run.plan import Basis, make_plan
 
 PRICE = Price(((100, 2500), (200, 2000), (None, 1700)))
 NOW = datetime(2026, 1, 31, 23, 59, tzinfo=UTC)

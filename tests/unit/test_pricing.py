@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from imgtag_pipeline import pricing
 from imgtag_pipeline.model import Price
+from imgtag_pipeline.spend import pricing
 
 TAGGING = Price(tiers=((5_000_000, 2500), (30_000_000, 2000), (None, 1700)))
 TENCENT = Price(tiers=((3_000_000, 1100), (15_000_000, 900), (None, 700)), scheme="whole-month", free_calls=10_000)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from imgtag_pipeline.progress import Bar, is_watched
-from imgtag_pipeline.report import Progress
+from imgtag_pipeline.run.progress import Bar, is_watched
+from imgtag_pipeline.run.report import Progress
 
 EVENT = Progress(rows_done=50, total_rows=100, images=40, done=30, known=10, failed=2, calls=20, yuan=0.05)
 

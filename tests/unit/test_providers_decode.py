@@ -11,7 +11,8 @@ import pytest
 from imgtag_pipeline import providers
 from imgtag_pipeline.model import Box, Image, Reply, Tag
 from imgtag_pipeline.providers import Keys
-from imgtag_pipeline.providers.decode import (
+from imgtag_pipeline.providers.alibaba_viapi.reading import unwrapped
+from imgtag_pipeline.providers.toolkit.decode import (
     Columns,
     Malformed,
     best_first,
@@ -27,7 +28,6 @@ from imgtag_pipeline.providers.decode import (
     text,
     whole,
 )
-from imgtag_pipeline.providers.viapi_reading import unwrapped
 
 
 class Anything(msgspec.Struct):

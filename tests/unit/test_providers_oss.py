@@ -8,11 +8,11 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from imgtag_pipeline.core.signing import oss_v1, oss_v4
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.model import Answer, Image, Moment, Reply
 from imgtag_pipeline.providers import Keys, OssLabels, OssTagimage
-from imgtag_pipeline.providers.oss_objects import Place, Target, find_object
-from imgtag_pipeline.signing import oss_v1, oss_v4
+from imgtag_pipeline.providers.alibaba_oss.objects import Place, Target, find_object
 
 KEYS = Keys("key-id", "secret-canary", "token-canary")
 MOMENT = Moment(datetime(2023, 7, 21, 8, 44, 58, tzinfo=UTC), "nonce")

@@ -8,7 +8,7 @@ import random
 import pytest
 from PIL import Image
 
-from imgtag_pipeline.providers.precheck import Header, Limits, check_bytes, check_reference, sniff
+from imgtag_pipeline.providers.toolkit.precheck import Header, Limits, check_bytes, check_reference, sniff
 
 LIMITS = Limits(("JPEG", "PNG"), 10_000, min_side=6, max_side=2000, max_pixels=1_000_000)
 

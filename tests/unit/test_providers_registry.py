@@ -12,8 +12,8 @@ import pytest
 from imgtag_pipeline import providers
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers import Keys, registry
+from imgtag_pipeline.providers.alibaba_viapi.actions import ACTIONS
 from imgtag_pipeline.providers.local import Local
-from imgtag_pipeline.providers.viapi_actions import ACTIONS
 
 KEYS = Keys("key-id", "secret", app_id="1000001")
 
@@ -131,7 +131,7 @@ def test_a_foreign_package_adds_a_provider_by_entry_point(monkeypatch):
 
 def test_a_foreign_address_with_an_action_hands_the_action_on(monkeypatch):
     """`acme/Detect` is asked of the entry point `acme`."""
-    point = EntryPoint("acme", "imgtag_pipeline.providers.viapi:Viapi", registry.GROUP)
+    point = EntryPoint("acme", "imgtag_pipeline.providers.alibaba_viapi.viapi:Viapi", registry.GROUP)
     monkeypatch.setattr(registry, "_foreign", lambda: {"acme": point})
     assert providers.get("acme/RecognizeFood", credentials=KEYS).address == "viapi/RecognizeFood"
 
@@ -147,7 +147,7 @@ def test_a_foreign_provider_that_cannot_be_loaded_is_a_clear_error(monkeypatch):
 
 def test_classes_are_handed_out_by_name():
     """`providers.Viapi` is the class of viapi.py; a name without a file is an AttributeError."""
-    assert providers.Viapi.__module__ == "imgtag_pipeline.providers.viapi"
+    assert providers.Viapi.__module__ == "imgtag_pipeline.providers.alibaba_viapi.viapi"
     assert providers.OssTagimage.__name__ == "OssTagimage"
     with pytest.raises(AttributeError, match="Nothing"):
         _ = providers.Nothing

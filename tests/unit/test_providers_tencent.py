@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from imgtag_pipeline.core.signing import tencent
 from imgtag_pipeline.emulator.multipart import form_fields
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.model import Image, Moment, ReadImage, Reply
 from imgtag_pipeline.providers import Keys, TencentV1, TencentV2
-from imgtag_pipeline.signing import tencent
 
 KEYS = Keys("secret-id", "secret-canary", app_id="1000001")
 MOMENT = Moment(datetime(2023, 7, 21, 8, 44, 58, tzinfo=UTC), "nonce")

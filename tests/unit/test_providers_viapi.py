@@ -8,11 +8,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from imgtag_pipeline.core.signing import acs3, rpc
 from imgtag_pipeline.errors import ConfigError, PermanentError, TransientError
 from imgtag_pipeline.model import Answer, Call, Image, Job, Moment, Reply
 from imgtag_pipeline.providers import Keys, Viapi
-from imgtag_pipeline.providers.viapi_actions import ACTIONS
-from imgtag_pipeline.signing import acs3, rpc
+from imgtag_pipeline.providers.alibaba_viapi.actions import ACTIONS
 
 KEYS = Keys("key-id", "secret-canary", "token-canary")
 MOMENT = Moment(datetime(2023, 7, 21, 8, 30, 25, tzinfo=UTC), "nonce-1")
@@ -301,7 +301,7 @@ def test_a_plan_needs_no_keys_and_a_run_does(monkeypatch):
     """`prepare` says what is missing, before the first call."""
     for name in ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("imgtag_pipeline.providers.credentials._CHAIN", "no_such_library")
+    monkeypatch.setattr("imgtag_pipeline.providers.toolkit.credentials._CHAIN", "no_such_library")
     provider = Viapi(action="TaggingImage")
     assert provider.quota.key.endswith(":unknown")
     with pytest.raises(ConfigError, match="ALIBABA_CLOUD_ACCESS_KEY_ID"):

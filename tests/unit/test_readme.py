@@ -11,8 +11,8 @@ import typer
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.cli import app
+from imgtag_pipeline.core.schema import LONG
 from imgtag_pipeline.options import Options
-from imgtag_pipeline.schema import LONG
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

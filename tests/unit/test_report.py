@@ -8,7 +8,7 @@ import pytest
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.model import Outcome
-from imgtag_pipeline.report import RunReport, Spent, Tally
+from imgtag_pipeline.run.report import RunReport, Spent, Tally
 
 FACTS = {
     "run": "20260101T000000-abcdef",

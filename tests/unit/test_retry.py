@@ -7,7 +7,6 @@ from email.utils import format_datetime
 
 import pytest
 
-from imgtag_pipeline.caps import FileBook, Purse
 from imgtag_pipeline.errors import (
     BreakerOpen,
     CapReached,
@@ -20,9 +19,10 @@ from imgtag_pipeline.errors import (
     TransientError,
 )
 from imgtag_pipeline.model import Call, Price, Quota, Reply, Request
-from imgtag_pipeline.policy import RetryPolicy
-from imgtag_pipeline.report import Spent, Tally
-from imgtag_pipeline.retry import Caller, Stopping
+from imgtag_pipeline.run.call import Caller, Stopping
+from imgtag_pipeline.run.report import Spent, Tally
+from imgtag_pipeline.run.retry_policy import RetryPolicy
+from imgtag_pipeline.spend import FileBook, Purse
 from imgtag_pipeline.testing.clock import FakeClock
 
 QUOTA = Quota("fake:label", 10.0)

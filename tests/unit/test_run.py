@@ -6,12 +6,12 @@ import threading
 import pyarrow as pa
 import pytest
 
-from imgtag_pipeline import schema
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import Interrupted, StoreError
 from imgtag_pipeline.model import Outcome
-from imgtag_pipeline.report import Tally
 from imgtag_pipeline.run import Run
 from imgtag_pipeline.run.answered import NOT_ASKED
+from imgtag_pipeline.run.report import Tally
 from imgtag_pipeline.testing import FakeClock
 
 

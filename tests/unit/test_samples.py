@@ -2,8 +2,8 @@
 
 import pytest
 
+from imgtag_pipeline.cli.demo_pictures import draw_samples, write_samples
 from imgtag_pipeline.errors import PermanentError
-from imgtag_pipeline.samples import draw_samples, write_samples
 from imgtag_pipeline.tagger import describe
 
 SAMPLES = draw_samples()

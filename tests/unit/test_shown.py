@@ -1,6 +1,6 @@
 """How the command line shows the ledger to a person."""
 
-from imgtag_pipeline.cli.shown import ledger_lines
+from imgtag_pipeline.cli.render import ledger_lines
 
 ROW = {
     "account": "91c477bfb062",

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from imgtag_pipeline.signing import acs3, rpc, tencent
+from imgtag_pipeline.core.signing import acs3, rpc, tencent
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_text())["vectors"]
 

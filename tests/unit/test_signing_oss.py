@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
-from imgtag_pipeline.signing import oss_v1, oss_v4
+from imgtag_pipeline.core.signing import oss_v1, oss_v4
 
 VECTORS = {
     vector["id"]: vector

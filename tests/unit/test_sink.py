@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from imgtag_pipeline import expand, schema
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.pipeline import expand
 from imgtag_pipeline.sink.tables import attach_report, give_back
 from imgtag_pipeline.source.tables import open_source, url_column
 

@@ -14,8 +14,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
-from imgtag_pipeline import expand, schema
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import ConfigError, OutputError
+from imgtag_pipeline.pipeline import expand
 from imgtag_pipeline.sink import disk
 from imgtag_pipeline.sink.files import FileSink
 from imgtag_pipeline.source.files import open_files

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from imgtag_pipeline import expand, schema
+from imgtag_pipeline.core import schema
 from imgtag_pipeline.errors import ConfigError
+from imgtag_pipeline.pipeline import expand
 from imgtag_pipeline.sink.files import FileSink
 from imgtag_pipeline.sink.places import REPORT_FILE
 from imgtag_pipeline.source.files import open_files

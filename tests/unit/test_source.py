@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgtag_pipeline.core.table import ROW
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.source.tables import open_source, url_column
-from imgtag_pipeline.table import ROW
 
 duckdb = pytest.importorskip("duckdb")
 URLS = ["a.jpg", None, "b.jpg"]

@@ -6,7 +6,7 @@ import pytest
 
 from imgtag_pipeline.model import Quota
 from imgtag_pipeline.options import Options
-from imgtag_pipeline.stages import concurrency_of
+from imgtag_pipeline.pipeline.stages import concurrency_of
 
 
 def provider(concurrency, qps):

@@ -7,9 +7,9 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
-from imgtag_pipeline import schema
 from imgtag_pipeline.checkpoint.store import describe, open_store
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core import schema
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.model import Outcome, Tag
 

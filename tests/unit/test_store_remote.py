@@ -16,7 +16,7 @@ from imgtag_pipeline.checkpoint.store import compact, describe, outcomes
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome, Tag
 from imgtag_pipeline.options import Options
-from imgtag_pipeline.pipeline import Pipeline
+from imgtag_pipeline.pipeline.pipeline import Pipeline
 from imgtag_pipeline.source.tables import open_source
 
 

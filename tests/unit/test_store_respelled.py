@@ -12,7 +12,7 @@ import pytest
 
 import imgtag_pipeline as imgtag
 from imgtag_pipeline.checkpoint.store import open_store
-from imgtag_pipeline.clock import SystemClock
+from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Outcome, Tag
 from imgtag_pipeline.providers import Keys, OssLabels, Viapi
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgtag_pipeline.signing import oss_v1, oss_v4
+from imgtag_pipeline.core.signing import oss_v1, oss_v4
 from imgtag_pipeline.urls import ascii_url, redact, unsigned_url
 
 CANARY = "CANARYab12cd34"

@@ -50,11 +50,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 def main() -> None:
     import pandas as pd
+    from imgtag_pipeline.clock import SystemClock
     from PIL import Image
 
     import imgtag_pipeline as imgtag
     from imgtag_pipeline.checkpoint.store import open_store
-    from imgtag_pipeline.clock import SystemClock
     from imgtag_pipeline.model import Job, Outcome, Tag
     from imgtag_pipeline.providers import OssLabels, Viapi
     from imgtag_pipeline.testing import environment, put_object, running_emulator

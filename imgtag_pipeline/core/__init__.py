@@ -1,0 +1,1 @@
+"""Values and helpers that know no stage of a run."""

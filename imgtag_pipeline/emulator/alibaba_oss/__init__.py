@@ -1,0 +1,1 @@
+"""The object storage and its two tagging operations."""

@@ -1,0 +1,1 @@
+"""Tencent image tagging, versions 1 and 2."""
