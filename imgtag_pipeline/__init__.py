@@ -19,6 +19,7 @@ from imgtag_pipeline.errors import (
     ThrottledError,
     TransientError,
 )
+from imgtag_pipeline.run import events
 from imgtag_pipeline.run.breaker import BreakerLimits
 from imgtag_pipeline.run.plan import Plan
 from imgtag_pipeline.run.report import RunReport
@@ -47,6 +48,7 @@ __all__ = [
     "TransientError",
     "alabel",
     "enrich",
+    "events",
     "label",
     "plan",
     "providers",

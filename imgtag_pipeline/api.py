@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from imgtag_pipeline import providers
 from imgtag_pipeline.checkpoint import store as checkpoint
-from imgtag_pipeline.core import bridge
+from imgtag_pipeline.core import bridge, logs
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.core.filesystems import file_errors, path_text
 from imgtag_pipeline.core.redaction import alone, discreet
@@ -55,7 +55,7 @@ def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -
     if pipeline.source.is_lazy:
         return give_back(pipeline.source, pipeline.schema, _lazily(pipeline), shape=pipeline.options.shape)
     with Bar(pipeline.options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
-        pipeline.observer = bar
+        pipeline.bar = bar
         batches = list(bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop))
     return _finished(pipeline, batches)
 
@@ -69,7 +69,7 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
     """
     pipeline = _pipeline(open_source(table), col, words)
     with Bar(pipeline.options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
-        pipeline.observer = bar
+        pipeline.bar = bar
         async with contextlib.aclosing(pipeline.batches()) as running:
             batches = [batch async for batch in running]
     return _finished(pipeline, batches)
@@ -117,7 +117,7 @@ def enrich(
         sink.check(pipeline.schema)
         sink.prepare()
         with Bar(options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
-            pipeline.observer = bar
+            pipeline.bar = bar
             for batch in bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop):
                 schema = batch.schema
                 sink.write(batch)
@@ -214,6 +214,7 @@ def _paths(source: Any) -> list[str]:
 
 
 def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows: bool = True) -> Pipeline:
+    logs.set_up()
     options = Options.of(words)
     return Pipeline(
         source,

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers.contract import Provider
 from imgtag_pipeline.run.breaker import BreakerLimits
+from imgtag_pipeline.run.events import Event
 from imgtag_pipeline.run.retry_policy import RetryPolicy
 from imgtag_pipeline.run.stopping import Stop
 
@@ -63,6 +64,7 @@ class OptionWords(TypedDict, total=False):
     read_ahead: int | None
     spool: str | os.PathLike[str] | None
     put_every: float
+    observer: Callable[[Event], object] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,7 @@ class Options:
     read_ahead: readers only: images paid for ahead of who reads. Default: 5 s of the quota, 16 to 256.
     spool: folder where answers wait for a checkpoint behind a URL. Default: IMGTAG_SPOOL, else the user's cache.
     put_every: seconds between puts of sent marks into a checkpoint behind a URL; a lost host's later calls go unseen.
+    observer: called with each event of the run (`imgtag.events`), on the run's thread; one that raises is dropped.
     """
 
     provider: str | Provider = "local"
@@ -139,6 +142,7 @@ class Options:
     read_ahead: int | None = None
     spool: str | os.PathLike[str] | None = field(default=None, repr=False)
     put_every: float = 0.3
+    observer: Callable[[Event], object] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, words: OptionWords) -> Self:
@@ -178,6 +182,8 @@ class Options:
         _within("put_every", self.put_every, 0.05, 5)
         _a("spool", self.spool, str | os.PathLike | None, "a folder of this machine")
         _a("stop", self.stop, Stop | None, "an imgtag.Stop()")
+        if self.observer is not None and not callable(self.observer):
+            raise ConfigError(f"observer is {self.observer!r}; give a function that takes one event")
         failed_limit(self.stop_failed, name="stop_failed")
         _a("retry_failed", self.retry_failed, bool, "True or False")
         for name in ("allow_private", "allow_local", "fit", "offline"):

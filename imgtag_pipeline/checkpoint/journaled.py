@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Final
@@ -55,6 +55,10 @@ class JournaledStore:
     def recovered(self) -> dict[str, int]:
         """What was found in the journals of dead runs: segments, frames, outcomes, bytes_dropped, frames_missing."""
         return asdict(self._desk.peers.recovered)
+
+    def tell_sealed(self, tell: Callable[[int], None]) -> None:
+        """Call `tell` with the rows of each segment that becomes a part, on the sealer's thread."""
+        self._sealer.on_sealed = tell
 
     def lookup(self, keys: Sequence[str], *, retry_failed: bool = False) -> list[Known | None]:
         """What is known of each key; None means ask."""

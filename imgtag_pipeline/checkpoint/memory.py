@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Final
 
@@ -36,6 +36,9 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._is_closed = False
+
+    def tell_sealed(self, tell: Callable[[int], None]) -> None:
+        """Nothing is sealed in memory."""
 
     def lookup(self, keys: Sequence[str], *, retry_failed: bool = False) -> list[Known | None]:
         """What is known of each key; None means ask."""

@@ -83,6 +83,7 @@ class Sealer:
         self._max_bytes = max_bytes
         self._waiting: list[Task] = []
         self.error: Exception | None = None
+        self.on_sealed: Callable[[int], None] = lambda rows: None
 
     def seal(self, task: Task) -> None:
         """Seal this one and those that failed before; never raises, see `error`."""
@@ -139,6 +140,7 @@ class Sealer:
         for number, data in enumerate(split_parts(rows, run=self._run, max_bytes=self._max_bytes), first):
             names.append(_part_name(stem, number))
             self._folder.put(names[-1], data)
+        self.on_sealed(rows.num_rows)
         return names
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +46,10 @@ class TagStore(Protocol):
     @property
     def recovered(self) -> Mapping[str, int]:
         """What was found in the journals of dead runs: segments, frames, outcomes, bytes_dropped, frames_missing."""
+        ...
+
+    def tell_sealed(self, tell: Callable[[int], None]) -> None:
+        """Call `tell` with the rows of each segment that becomes a part, on another thread."""
         ...
 
     def lookup(self, keys: Sequence[str], *, retry_failed: bool = False) -> list[Known | None]:

@@ -43,9 +43,11 @@ from imgtag_pipeline.cli.arguments import (
     storage_options,
 )
 from imgtag_pipeline.cli.exit_codes import INTERRUPTED, STOPS, end_run, print_json, spoken, tell
+from imgtag_pipeline.core import logs
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.options import OptionWords
 from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.run.progress import is_terminal
 
 app = typer.Typer(
     name="imgtag",
@@ -127,6 +129,7 @@ def label(
     quiet: Annotated[bool, typer.Option("--quiet", help="no bar and no report")] = False,
 ) -> None:
     """Tag the images of IN and write the table to OUT."""
+    logs.set_up(progress_lines=not quiet and not is_terminal())
     who = _provider(provider, endpoint, region, option)
     if checkpoint is None and not quiet and not offline and api.may_cost(who, price):
         typer.echo("imgtag: no --checkpoint, so if this run is stopped its answers are paid for again", err=True)

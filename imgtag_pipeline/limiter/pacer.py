@@ -43,6 +43,7 @@ class Limiter:
         self._redis_url = redis_url
         self._lanes: dict[str, Lane] = {}
         self._is_alone = False
+        self._rates: dict[str, float] = {}  # in force at the last answer
         self._told: set[str] = set()  # quotas whose random refusals were reported
 
     async def acquire(self, quota: Quota) -> Slot:
@@ -68,7 +69,7 @@ class Limiter:
         mine = slot if isinstance(slot, LaneSlot) else lane.last
         if mine is not None:
             grant = mine.grant
-            lane.note(lambda book, now: book.accepted(grant, now))
+            lane.note(lambda book, now: self._accepted(quota.key, book, grant, now))
 
     def pause(self, quota: Quota, seconds: float) -> None:
         """Nobody on this quota sends for so long, however long they have queued."""
@@ -91,6 +92,11 @@ class Limiter:
             return None
         elapsed = self._clock.monotonic() - lane.first_asked
         return min(1.0, lane.calls / (lane.qps * max(1.0, elapsed)))
+
+    def pace(self, quota: Quota, qps: float | None = None) -> float | None:
+        """Calls a second that are allowed now: learned from the answers, else `qps` or the quota; None: no limit."""
+        rate = self._rates.get(quota.key, qps or quota.qps)
+        return None if rate is None or rate >= UNPUBLISHED else rate
 
     async def aclose(self) -> None:
         """Stop all queues (waiting calls are cancelled) and give back what was not used."""
@@ -127,8 +133,13 @@ class Limiter:
         self._warn_alone(problem)
         return MemoryShelf(qps, self._clock)
 
+    def _accepted(self, key: str, book: Book, grant: Grant, now: float) -> None:
+        book.accepted(grant, now)
+        self._rates[key] = book.level.rate
+
     def _refused(self, key: str, book: Book, grant: Grant, now: float) -> None:
         book.refused(grant, now)
+        self._rates[key] = book.level.rate
         share = book.level.random.usual
         if book.level.random.are_known and key not in self._told:
             self._told.add(key)

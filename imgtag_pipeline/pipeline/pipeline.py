@@ -40,7 +40,8 @@ from imgtag_pipeline.providers.contract import Provider, mended_codes
 from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.run.known import Known
 from imgtag_pipeline.run.plan import Basis, Plan, make_plan
-from imgtag_pipeline.run.report import LISTED_IMAGES, Progress, RunReport
+from imgtag_pipeline.run.report import LISTED_IMAGES, RunReport
+from imgtag_pipeline.run.watch import Observer
 from imgtag_pipeline.source.tables import image_column, url_column
 from imgtag_pipeline.spend import pricing
 from imgtag_pipeline.urls import redact
@@ -59,7 +60,7 @@ class Pipeline:
     options: Options
     provider: Provider
     keeps_rows: bool = True
-    observer: Callable[[Progress], None] | None = None
+    bar: Observer | None = None
     clock: Clock = field(default_factory=SystemClock)
     report: RunReport | None = None
     stopped: BaseException | None = None
@@ -191,6 +192,9 @@ class Pipeline:
                 self.stopped = await _closed(stages)
                 self.report = self._reported(stages)
                 if isinstance(self.stopped, StoreError):
+                    stages.watch.stopped(self.stopped)
+                stages.watch.ended(self.report)
+                if isinstance(self.stopped, StoreError):
                     self.stopped.report = self.report
 
     async def _in_one_pass(self, stages: Stages) -> AsyncGenerator[pa.RecordBatch, None]:
@@ -230,7 +234,7 @@ class Pipeline:
             strip=self.strip,
             keeps_rows=self.keeps_rows or self.options.writes_unasked,
             total_rows=self.source.rows,
-            observer=self.observer,
+            observers=[observer for observer in (self.bar, self.options.observer) if observer is not None],
             is_lazy=self.source.is_lazy,
         )
 

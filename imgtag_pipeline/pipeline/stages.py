@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -40,10 +41,13 @@ from imgtag_pipeline.run.answered import NOT_ASKED_YET, STOPPED_BEFORE
 from imgtag_pipeline.run.breaker import Breaker
 from imgtag_pipeline.run.call import Caller
 from imgtag_pipeline.run.conversation import Talker
+from imgtag_pipeline.run.events import RunStart, Sealed
 from imgtag_pipeline.run.first_look import FirstLook
-from imgtag_pipeline.run.report import Progress, Tally
+from imgtag_pipeline.run.report import Tally
+from imgtag_pipeline.run.watch import Observer, Watch
 from imgtag_pipeline.spend import Purse
 from imgtag_pipeline.transport import Transport
+from imgtag_pipeline.urls import redact
 
 log = logging.getLogger("imgtag_pipeline")
 
@@ -72,7 +76,7 @@ class Order:
     strip: Callable[[pa.RecordBatch], pa.RecordBatch]
     keeps_rows: bool
     total_rows: int | None
-    observer: Callable[[Progress], None] | None
+    observers: Sequence[Observer]
     is_lazy: bool = False
 
 
@@ -85,6 +89,7 @@ class Stages:
     limiter: Limiter
     run: Run
     tally: Tally
+    watch: Watch
     began: float
     started: datetime
 
@@ -123,6 +128,16 @@ class Stages:
             allow_local=may_read_files(provider, options.allow_local),
         )
         tally = Tally()
+        watch = Watch(
+            clock,
+            order.run_id,
+            order.observers,
+            partial(limiter.pace, provider.quota, options.qps),
+            options.max_calls,
+            options.budget,
+        )
+        told = partial(_tell_sealed, watch)
+        store.tell_sealed(_told_on(asyncio.get_running_loop(), told))
         if options.offline:
             purse = Purse(order.price)
         else:
@@ -140,6 +155,7 @@ class Stages:
             tally=tally,
             is_stopping=lambda: run.is_stopping(),
             on_sending=lambda change: run.on_sending(change),
+            on_trouble=watch.troubled,
             refresh=_refresher(provider),
             qps=options.qps,
             share_of=provider.quota.key,
@@ -163,14 +179,23 @@ class Stages:
             not_asked=NOT_ASKED_YET if options.writes_unasked else STOPPED_BEFORE,
             is_offline=options.offline,
             total_rows=order.total_rows,
-            observer=order.observer,
+            watch=watch,
             retry_codes=mended_codes(provider),
             first_look=FirstLook(checker(options, provider), order.total_rows),
         )
         if bound := loss_bound(None if options.offline else options.checkpoint, put_every=options.put_every):
             log.info("event=loss_bound put_every=%g detail=%s", options.put_every, bound)
-        log.info("event=run_start run=%s provider=%s concurrency=%d", order.run_id, provider.address, concurrency)
-        return cls(order, store, limiter, run, tally, began, started)
+        watch.tell(
+            RunStart(
+                run=order.run_id,
+                provider=provider.address,
+                rows=order.total_rows,
+                concurrency=concurrency,
+                qps=watch.pace(),
+                checkpoint=redact(options.checkpoint) if options.checkpoint else None,
+            )
+        )
+        return cls(order, store, limiter, run, tally, watch, began, started)
 
     def second_look(self) -> Run:
         """The same rows once more, nothing asked: everything is in the store by now."""
@@ -201,6 +226,20 @@ class Stages:
     def recovered(self) -> dict[str, Any]:
         """What was found of earlier runs that did not end well."""
         return dict(self.store.recovered)
+
+
+def _tell_sealed(watch: Watch, rows: int) -> None:
+    watch.tell(Sealed(run=watch.run, rows=rows))
+
+
+def _told_on(loop: asyncio.AbstractEventLoop, tell: Callable[[int], None]) -> Callable[[int], None]:
+    """`tell` for another thread: it runs on the loop, or not at all once that is closed."""
+
+    def later(rows: int) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(tell, rows)
+
+    return later
 
 
 def checker(options: Options, provider: Provider) -> Callable[[str], PermanentError | None]:

@@ -108,6 +108,7 @@ class Caller:
     tally: Tally
     is_stopping: Callable[[], bool]
     on_sending: Callable[[int], None] = lambda change: None
+    on_trouble: Callable[[CallError], None] = lambda error: None
     refresh: Callable[[], Awaitable[bool]] | None = None
     qps: float | None = None
     share_of: str | None = None
@@ -135,9 +136,13 @@ class Caller:
                     raise
                 mends += 1
             except ThrottledError as error:
+                self.tally.throttled += 1
+                self.on_trouble(error)
                 trouble.throttled(error, self.clock.monotonic())
             except CallError as error:
-                await self._rest(trouble.failed(error, self.clock.monotonic()), spent)
+                seconds = trouble.failed(error, self.clock.monotonic())
+                self.on_trouble(error)
+                await self._rest(seconds, spent)
             self.tally.retries += 1
             spent.retries += 1
 

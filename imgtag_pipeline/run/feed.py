@@ -146,6 +146,7 @@ class Intake:
             else:
                 self.flights.begin(image, window)
                 new.append(image)
+        self.tally.rows_seen += window.rows.num_rows
         window.settle(0)
         await self._claim(new)
         await self._ahead.acquire()

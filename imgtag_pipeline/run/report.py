@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from imgtag_pipeline.errors import Billing
 from imgtag_pipeline.model import Outcome
+from imgtag_pipeline.run.events import Progress
 
 LISTED_IMAGES = 1000
 
@@ -207,6 +208,8 @@ class Tally:
     billed: Counter[str] = field(default_factory=lambda: Counter({"yes": 0, "no": 0, "unknown": 0}))
     unknown_keys: list[str] = field(default_factory=list)
     other_urls: int = 0
+    rows_seen: int = 0  # whose images are counted in `images`
+    throttled: int = 0  # calls
 
     @property
     def done(self) -> int:
@@ -239,9 +242,22 @@ class Tally:
 
     def progress(self, total_rows: int | None) -> Progress:
         """The counters as an event for whoever watches."""
-        yuan = None if self.cost_micro_yuan is None else self.cost_micro_yuan / 1e6
-        failed = sum(self.failed.values())
-        return Progress(self.rows, total_rows, self.images, self.done, self.known, failed, self.calls, yuan)
+        expected = None
+        if total_rows is not None:
+            expected = round(self.images * total_rows / self.rows_seen) if self.rows_seen else None
+        return Progress(
+            rows_done=self.rows,
+            total_rows=total_rows,
+            images=self.images,
+            images_expected=expected,
+            done=self.done,
+            known=self.known,
+            failed=sum(self.failed.values()),
+            calls=self.calls,
+            yuan=None if self.cost_micro_yuan is None else self.cost_micro_yuan / 1e6,
+            throttled=self.throttled,
+            retries=self.retries,
+        )
 
     def paid(self, billed: Billing, cost_micro_yuan: int | None) -> None:
         """Count one billable call that was sent."""
@@ -249,17 +265,3 @@ class Tally:
         if billed != "no":
             known = self.cost_micro_yuan is not None and cost_micro_yuan is not None
             self.cost_micro_yuan = (self.cost_micro_yuan or 0) + (cost_micro_yuan or 0) if known else None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """An event for whoever watches: how far the run is. `total_rows` is None when the input does not say."""
-
-    rows_done: int
-    total_rows: int | None
-    images: int
-    done: int
-    known: int
-    failed: int
-    calls: int
-    yuan: float | None

@@ -21,8 +21,9 @@ from imgtag_pipeline.run.feed import Intake
 from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.run.in_flight import Flights
 from imgtag_pipeline.run.places import WORKERS_PER_PLACE
-from imgtag_pipeline.run.report import Progress, Tally
+from imgtag_pipeline.run.report import Tally
 from imgtag_pipeline.run.store import Store
+from imgtag_pipeline.run.watch import Watch
 from imgtag_pipeline.run.worker import Asking
 from imgtag_pipeline.run.worker_pool import Crew
 
@@ -54,7 +55,7 @@ class Run:
     keeps_rows: bool = True
     not_asked: tuple[str, str] = STOPPED_BEFORE
     total_rows: int | None = None
-    observer: Callable[[Progress], None] | None = None
+    watch: Watch | None = None
     retry_codes: frozenset[str] = frozenset()
     first_look: FirstLook | None = None
     stopped: BaseException | None = None
@@ -65,7 +66,6 @@ class Run:
     _flights: Flights = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "imgtag-rows"))
-    _told: float = float("-inf")
 
     def __post_init__(self) -> None:
         self._flights = Flights(self.tally)
@@ -166,10 +166,8 @@ class Run:
         return with_unanswered(window, outcomes, self.passing, self.not_asked)
 
     def _tell(self, *, is_last: bool = False) -> None:
-        if self.observer is None or (self.clock.monotonic() - self._told < 0.1 and not is_last):
-            return
-        self._told = self.clock.monotonic()
-        self.observer(self.tally.progress(self.total_rows))
+        if self.watch is not None:
+            self.watch.progress(self.tally, self.total_rows, is_last=is_last)
 
     def _stop_or_cut(self, error: BaseException | None) -> None:
         if self.is_stopping():
@@ -181,6 +179,8 @@ class Run:
         if self.stopped is not None:
             return
         self.stopped = error
+        if self.watch is not None:
+            self.watch.stopped(error)
         self._flights.give_up(self._pending.close(drop=True))
         self._crew.stop()
         asyncio.get_running_loop().call_later(self.grace, self._crew.cut)

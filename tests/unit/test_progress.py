@@ -6,10 +6,25 @@ from types import SimpleNamespace
 
 import pytest
 
-from imgtag_pipeline.run.progress import Bar, is_watched
-from imgtag_pipeline.run.report import Progress
+from imgtag_pipeline.run.events import Progress, RunStart
+from imgtag_pipeline.run.progress import Bar, is_watched, line
 
-EVENT = Progress(rows_done=50, total_rows=100, images=40, done=30, known=10, failed=2, calls=20, yuan=0.05)
+EVENT = Progress(
+    rows_done=5000,
+    total_rows=12000,
+    images=9000,
+    images_expected=10800,
+    done=4321,
+    known=300,
+    failed=12,
+    calls=4100,
+    yuan=8.2,
+    rate=18.44,
+    pace=20.0,
+    eta=352.0,
+    throttled=31,
+    cap_used=0.41,
+)
 
 
 class Terminal(io.StringIO):
@@ -31,10 +46,48 @@ def shown(monkeypatch, stream, wanted=None):
 
 
 def test_a_person_at_a_terminal_sees_how_far_it_is(monkeypatch):
-    """Rows, images, failures, calls and yuan, on standard error."""
+    """Images that have an outcome, rate, time left and money, on standard error."""
+    monkeypatch.setenv("COLUMNS", "130")
     text = shown(monkeypatch, Terminal())
-    for words in ("viapi/TaggingImage", "50/100", "images=30", "known=10", "failed=2", "calls=20", "yuan=0.05"):
+    for words in ("40%", "4,321/10,800 images", "18.4/s", "5:52 left", "8.20 yuan", "4,100 calls", "cap 41%"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (40, ("40%", "4,321/10,800 images", "18.4/s", "5:52 left")),
+        (80, ("40%", "4,321/10,800 images", "18.4/s", "5:52 left", "8.20 yuan", "cap 41%", "12 failed")),
+        (120, ("40% |", "4,321/10,800 images", "8.20 yuan", "cap 41%", "31 throttled", "12 failed", "4,100 calls")),
+        (160, ("viapi/TaggingImage: 40% |", "300 known")),
+    ],
+)
+def test_nothing_important_is_cut(width, words):
+    """What does not fit is left out whole, the least important first."""
+    text = line(EVENT, "viapi/TaggingImage", width)
+    assert len(text) <= width
+    assert [word for word in words if word not in text] == []
+
+
+@pytest.mark.parametrize("width", range(20, 200))
+def test_the_line_never_passes_the_width(width):
+    """Else a terminal would wrap it, and the next line would not take its place."""
+    assert len(line(EVENT, "viapi/TaggingImage", width)) <= width
+
+
+def test_of_a_stream_nobody_knows_the_length():
+    """No percentage and no time left; what is known is shown."""
+    event = Progress(rows_done=0, total_rows=None, images=40, done=30, known=0, failed=0, calls=0, yuan=0.0)
+    assert line(event, "local", 80) == "local: 30 images"
+
+
+def test_the_bar_shows_nothing_but_progress(monkeypatch):
+    """It is handed all events."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Bar(True, "local") as bar:
+        bar(RunStart(run="r", provider="local", rows=1, concurrency=1, qps=None, checkpoint=None))
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize(("stream", "wanted"), [(io.StringIO(), None), (Terminal(), False), (Closed(), None)])
@@ -51,7 +104,7 @@ def test_there_may_be_no_standard_error(monkeypatch, wanted):
 
 def test_a_wish_is_followed_wherever_it_goes(monkeypatch):
     """`progress=True` shows the bar in a log file as well."""
-    assert "50/100" in shown(monkeypatch, io.StringIO(), True)
+    assert "4,321/10,800" in shown(monkeypatch, io.StringIO(), True)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_the_extras_and_links_exist():
 def test_the_command_line_knows_every_option():
     """What Python can be told, the command line can be told with the same word, but for objects and a few habits."""
     taken = {name.removeprefix("--").replace("-", "_") for one in commands()["label"].params for name in one.opts}
-    objects = {"policy", "breaker", "storage_options", "errors", "progress", "grace", "stop", "read_ahead"}
+    objects = {"policy", "breaker", "storage_options", "errors", "progress", "grace", "stop", "observer", "read_ahead"}
     assert set(inspect.signature(Options).parameters) - taken <= objects
 
 

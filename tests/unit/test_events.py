@@ -1,0 +1,176 @@
+"""Events: handed to observers, grouped, logged with the same fields; an observer's faults are its own."""
+
+import json
+import logging
+
+import pytest
+
+from imgtag_pipeline.core import logs
+from imgtag_pipeline.errors import BreakerOpen, CapReached, ConfigError, FatalError, ThrottledError, TransientError
+from imgtag_pipeline.run import events
+from imgtag_pipeline.run.report import Tally
+from imgtag_pipeline.run.watch import LOG_AFTER, Watch
+from imgtag_pipeline.testing import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def seen():
+    return []
+
+
+async def test_equal_troubles_are_told_together(clock, seen):
+    """At most one event a second for each kind and code, with a count; none is lost."""
+    watch = Watch(clock, "r", [seen.append])
+    for _ in range(50):
+        watch.troubled(ThrottledError("slow down", code="Throttling.User", retry_after=2.0))
+        watch.troubled(TransientError("reset", code="ConnectionReset"))
+        await clock.advance(0.1)
+    watch.progress(Tally(), None, is_last=True)
+    told = [event for event in seen if event.event in ("throttled", "retry")]
+    assert len(told) <= 12
+    watch._grouped_at = float("-inf")
+    watch._flush(clock.monotonic())
+    told = [event for event in seen if event.event in ("throttled", "retry")]
+    assert sum(event.count for event in told if event.event == "throttled") == 50
+    assert sum(event.count for event in told if event.event == "retry") == 50
+    assert {event.retry_after for event in told if event.event == "throttled"} == {2.0}
+
+
+def test_an_observer_that_raises_is_dropped(clock, seen, caplog):
+    """Told once; the others go on."""
+
+    def broken(event):
+        raise RuntimeError("mine")
+
+    watch = Watch(clock, "r", [broken, seen.append])
+    for _ in range(3):
+        watch.tell(events.Sealed(run="r", rows=5))
+    assert len(seen) == 3
+    assert caplog.text.count("observer_dropped") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (BreakerOpen("only failures"), "breaker"),
+        (CapReached("used up"), "cap"),
+        (FatalError("bad key", code="InvalidAccessKeyId"), "fatal"),
+        (KeyboardInterrupt(), None),
+    ],
+)
+def test_why_a_run_stops_is_an_event(clock, seen, error, name):
+    """But for the caller's own wish, which the report tells."""
+    Watch(clock, "r", [seen.append]).stopped(error)
+    assert [event.event for event in seen] == ([] if name is None else [name])
+
+
+async def test_a_changed_pace_is_told(clock, seen):
+    """Once, with both figures; small changes are not."""
+    paces = iter([10.0, 10.0, 9.9, 9.9, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0])
+    watch = Watch(clock, "r", [seen.append], pace=lambda: next(paces, 5.0))
+    for _ in range(6):
+        await clock.advance(1.5)
+        watch.progress(Tally(), None)
+    assert [(event.before, event.now) for event in seen if event.event == "pace"] == [(10.0, 5.0)]
+
+
+async def test_progress_is_logged_now_and_then(clock, caplog):
+    """After 10 seconds, then ever more seldom."""
+    caplog.set_level(logging.INFO, "imgtag_pipeline")
+    watch = Watch(clock, "r")
+    moments = []
+    for tenth in range(1, 7000):
+        await clock.advance(0.1)
+        watch.progress(Tally(), None)
+        if len(caplog.records) > len(moments):
+            moments.append(tenth / 10)
+    gaps = [round(after - before) for before, after in zip([0.0, *moments], moments, strict=False)]
+    assert gaps == [round(gap) for gap in LOG_AFTER[: len(gaps)]]
+    assert len(gaps) >= 5
+
+
+async def test_the_time_left_follows_the_quota(clock, seen):
+    """By the calls that are allowed, or by the rate where that is lower."""
+    watch = Watch(clock, "r", [seen.append], pace=lambda: 10.0)
+    tally = Tally(images=100, rows_seen=100, ok=0)
+    await clock.advance(0.1)
+    watch.progress(tally, 1000)
+    assert (seen[-1].images_expected, seen[-1].eta) == (1000, 100.0)
+    for _ in range(10):
+        tally.ok += 5
+        tally.calls += 5
+        await clock.advance(1.0)
+        watch.progress(tally, 1000)
+    assert seen[-1].rate == pytest.approx(5.0, abs=0.6)
+    assert seen[-1].eta == pytest.approx(950 / seen[-1].rate, rel=0.01)
+
+
+async def test_the_used_share_of_a_cap(clock, seen):
+    """Of the cap that is nearer to its end."""
+    watch = Watch(clock, "r", [seen.append], max_calls=100, budget=1.0)
+    await clock.advance(1.0)
+    watch.progress(Tally(calls=10, cost_micro_yuan=250_000), None)
+    assert seen[-1].cap_used == 0.25
+
+
+def record_of(event):
+    facts = event.to_dict()
+    return logging.makeLogRecord(
+        {"levelname": "INFO", "msg": "%s", "args": (events.text_of(facts),), "imgtag": facts, "created": 0.0}
+    )
+
+
+def test_a_line_of_json_has_all_fields():
+    """Time, level and event stand first."""
+    event = events.Throttled(run="r", code="Throttling", count=3, retry_after=None)
+    assert json.loads(json.dumps(logs.fields_of(record_of(event)))) == {
+        "time": "1970-01-01T00:00:00.000+00:00",
+        "level": "info",
+        "event": "throttled",
+        "run": "r",
+        "code": "Throttling",
+        "count": 3,
+        "retry_after": None,
+    }
+
+
+def test_a_line_of_text_is_name_and_value():
+    """What holds blanks stands in quotes, what says nothing is left out."""
+    event = events.CapHit(run="r", reason='max_calls=3 is "used up"')
+    assert events.text_of(event.to_dict()) == 'event=cap run=r reason="max_calls=3 is \\"used up\\""'
+
+
+def test_lines_of_others_are_read_as_well():
+    """Older lines begin with their event, too."""
+    record = logging.makeLogRecord({"levelname": "WARNING", "msg": "event=place_kept detail=%s", "args": ("x",)})
+    assert {key: logs.fields_of(record)[key] for key in ("level", "event", "message")} == {
+        "level": "warning",
+        "event": "place_kept",
+        "message": "detail=x",
+    }
+
+
+def test_another_format_is_refused(monkeypatch):
+    """One sentence with what is allowed."""
+    monkeypatch.setenv("IMGTAG_LOG", "xml")
+    with pytest.raises(ConfigError, match="IMGTAG_LOG is 'xml'; allowed: json or text"):
+        logs.set_up()
+
+
+def test_without_the_variable_nothing_is_set_up(monkeypatch):
+    """A library leaves logging to its caller."""
+    monkeypatch.delenv("IMGTAG_LOG", raising=False)
+    before = list(logs.logger.handlers)
+    logs.set_up()
+    assert logs.logger.handlers == before
+
+
+def test_events_are_frozen():
+    """An observer may keep them, and may change nothing."""
+    with pytest.raises(AttributeError):
+        events.Sealed(run="r", rows=5).rows = 6
