@@ -28,10 +28,10 @@ import pyarrow as pa
 
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.frames import Kind
-from imgtag_pipeline.checkpoint.journal import Notes, Segment, SegmentReader
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
+from imgtag_pipeline.checkpoint.segment import OpenMarks, Segment, SegmentReader
 from imgtag_pipeline.checkpoint.store import Tuning, describe, open_store
-from imgtag_pipeline.checkpoint.writer import Pace
+from imgtag_pipeline.checkpoint.writer import FlushPolicy
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Outcome, Tag
 
@@ -99,7 +99,7 @@ def appends(figures: Figures, folder: Path, answers: list[Outcome]) -> None:
         for is_synced in (False, True):
             count = min(len(answers), 300 * group if is_synced else 3000 * group)
             path = folder / f"b-{group}{is_synced:d}.journal"
-            segment = Segment(path, seed=1, header={}, notes=Notes(), files=Files())
+            segment = Segment(path, seed=1, header={}, notes=OpenMarks(), files=Files())
             began = time.perf_counter()
             for start in range(0, count, group):
                 some = answers[start : start + group]
@@ -120,7 +120,7 @@ def appends(figures: Figures, folder: Path, answers: list[Outcome]) -> None:
             path.unlink()
 
 
-async def one_by_one(figures: Figures, url: str | None, answers: list[Outcome], what: str, pace: Pace) -> None:
+async def one_by_one(figures: Figures, url: str | None, answers: list[Outcome], what: str, pace: FlushPolicy) -> None:
     """A run's way: mark, save, wait."""
     store = open_store(url, identity=IDENTITY, run_id="r", clock=SystemClock(), tuning=Tuning(pace=pace))
     rest = iter(answers)
@@ -187,9 +187,9 @@ def main() -> None:
         bounds(figures, folder, bytes(outcomes_to_batch(answers[:10_000]).serialize()))
         appends(figures, folder, answers)
         some = answers[:20_000]
-        asyncio.run(one_by_one(figures, None, some, "in memory", Pace()))
-        asyncio.run(one_by_one(figures, str(folder / "a"), some, "synced every 100 ms", Pace()))
-        asyncio.run(one_by_one(figures, str(folder / "b"), some[:4000], "synced each time", Pace(sync_every=0)))
+        asyncio.run(one_by_one(figures, None, some, "in memory", FlushPolicy()))
+        asyncio.run(one_by_one(figures, str(folder / "a"), some, "synced every 100 ms", FlushPolicy()))
+        asyncio.run(one_by_one(figures, str(folder / "b"), some[:4000], "synced each time", FlushPolicy(sync_every=0)))
         asyncio.run(whole_store(figures, folder, answers))
     finally:
         shutil.rmtree(folder)

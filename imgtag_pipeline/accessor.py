@@ -7,7 +7,7 @@ from typing import Unpack
 import pandas as pd
 
 from imgtag_pipeline import api
-from imgtag_pipeline.core.redaction import discreet
+from imgtag_pipeline.core.redaction import hide_secrets
 from imgtag_pipeline.options import OptionWords, spoken
 from imgtag_pipeline.run.plan import Plan
 
@@ -20,14 +20,14 @@ class FrameAccessor:
         self._frame = frame
 
     @spoken
-    @discreet
+    @hide_secrets
     def label(self, col: str | None = None, **words: Unpack[OptionWords]) -> pd.DataFrame:
         """The tags of the images in column `col`; see `imgtag_pipeline.label`."""
         result: pd.DataFrame = api.label(self._frame, col=col, **words)
         return result
 
     @spoken
-    @discreet
+    @hide_secrets
     def plan(self, col: str | None = None, **words: Unpack[OptionWords]) -> Plan:
         """What labelling would take, without a call; see `imgtag_pipeline.run.plan`."""
         return api.plan(self._frame, col=col, **words)
@@ -41,14 +41,14 @@ class SeriesAccessor:
         self._series = series
 
     @spoken
-    @discreet
+    @hide_secrets
     def label(self, **words: Unpack[OptionWords]) -> pd.DataFrame:
         """The tags of these images, as a DataFrame with the Series' index; see `imgtag_pipeline.label`."""
         result: pd.DataFrame = api.label(self._series, **words)
         return result
 
     @spoken
-    @discreet
+    @hide_secrets
     def plan(self, **words: Unpack[OptionWords]) -> Plan:
         """What labelling would take, without a call; see `imgtag_pipeline.run.plan`."""
         return api.plan(self._series, **words)

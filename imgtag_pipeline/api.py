@@ -15,7 +15,7 @@ from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.core import bridge, logs
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.core.filesystems import file_errors, path_text
-from imgtag_pipeline.core.redaction import alone, discreet
+from imgtag_pipeline.core.redaction import alone, hide_secrets
 from imgtag_pipeline.core.table import Source
 from imgtag_pipeline.errors import ConfigError, RowsFailed, StoreError
 from imgtag_pipeline.options import Options, OptionWords, failed_limit, spoken
@@ -35,7 +35,7 @@ from imgtag_pipeline.spend import ledger as ledgers
 
 
 @spoken
-@discreet
+@hide_secrets
 def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
     """The table's images with their tags, as the kind of table that was given.
 
@@ -61,7 +61,7 @@ def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -
 
 
 @spoken
-@discreet
+@hide_secrets
 async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
     """`label` for callers that own an event loop. A reader comes back complete, as a pyarrow Table.
 
@@ -76,7 +76,7 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
 
 
 @spoken
-@discreet
+@hide_secrets
 def enrich(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
@@ -132,7 +132,7 @@ def enrich(
 
 
 @spoken
-@discreet
+@hide_secrets
 def plan(
     table: Any,
     *,
@@ -174,14 +174,14 @@ def loss_bound(store: str | None, put_every: float) -> str | None:
     return checkpoint.loss_bound(store, put_every=put_every)
 
 
-@discreet
+@hide_secrets
 def status(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """What a tag store holds, one entry per identity, as plain data; `ConfigError` where there is none."""
     check_store(store, storage_options=storage_options)
     return [asdict(summary) for summary in checkpoint.describe(store, storage_options=storage_options)]
 
 
-@discreet
+@hide_secrets
 def compact(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Merge the small parts of a tag store; what was merged, one entry per identity; `ConfigError` without a store."""
     check_store(store, storage_options=storage_options)
@@ -202,7 +202,7 @@ def check_store(store: str, *, storage_options: Mapping[str, Any] | None = None)
         )
 
 
-@discreet
+@hide_secrets
 def ledger(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """The paid calls of a tag store's runs by account, action and month of China: billed yes, no, unknown, and yuan."""
     check_store(store, storage_options=storage_options)

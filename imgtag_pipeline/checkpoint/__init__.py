@@ -2,7 +2,7 @@
 
 from imgtag_pipeline.checkpoint.store import (
     Compacted,
-    Pace,
+    FlushPolicy,
     StoreSummary,
     TagStore,
     Tuning,
@@ -15,7 +15,7 @@ from imgtag_pipeline.checkpoint.store import (
 
 __all__ = [
     "Compacted",
-    "Pace",
+    "FlushPolicy",
     "StoreSummary",
     "TagStore",
     "Tuning",

@@ -14,7 +14,7 @@ from imgtag_pipeline.checkpoint.cache import Cache
 from imgtag_pipeline.checkpoint.hash import digests
 from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
 from imgtag_pipeline.checkpoint.parts import PartFolder, split_parts
-from imgtag_pipeline.checkpoint.sources import PartGone, PartPiece
+from imgtag_pipeline.checkpoint.row_blocks import PartGone, PartPiece
 
 _NAMING: Final = ("key", "run", "at")
 

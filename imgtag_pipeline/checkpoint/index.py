@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class SortedRun:
     """Winners sorted by hash; columns side by side."""
 
     high: Array
@@ -49,9 +49,9 @@ class Level:
     def __len__(self) -> int:
         return len(self.high)
 
-    def pick(self, rows: Array) -> Level:
+    def pick(self, rows: Array) -> SortedRun:
         """These rows."""
-        return Level(*(column[rows] for column in self._columns()))
+        return SortedRun(*(column[rows] for column in self._columns()))
 
     def _columns(self) -> tuple[Array, ...]:
         return self.high, self.low, self.status, self.at, self.place, self.attempts
@@ -73,16 +73,16 @@ class Level:
         return found
 
 
-def level_of(keys: Sequence[str], status: Array, at: Array, place: Array, attempts: Array) -> Level:
+def level_of(keys: Sequence[str], status: Array, at: Array, place: Array, attempts: Array) -> SortedRun:
     """A level of these rows; where a key comes twice, the winner."""
     hashes = digests(keys)
     clipped = np.minimum(attempts, _MAX_ATTEMPTS).astype(np.uint16)
     return _settled(
-        [Level(hashes["high"], hashes["low"], status.astype(np.int8), at, place.astype(np.uint64), clipped)]
+        [SortedRun(hashes["high"], hashes["low"], status.astype(np.int8), at, place.astype(np.uint64), clipped)]
     )
 
 
-def level_of_rows(rows: pa.Table | pa.RecordBatch, *, place: int, places: Array | None = None) -> Level:
+def level_of_rows(rows: pa.Table | pa.RecordBatch, *, place: int, places: Array | None = None) -> SortedRun:
     """A level of stored outcomes, the first of which lies at `place`, or each at its own of `places`."""
     status = pc.fill_null(pc.index_in(rows.column("status"), pa.array(STATUSES)), FAILED)
     at = pc.fill_null(rows.column("at").cast(pa.int64()), 0)
@@ -92,9 +92,9 @@ def level_of_rows(rows: pa.Table | pa.RecordBatch, *, place: int, places: Array 
     return level_of(rows.column("key").to_pylist(), status.to_numpy(), at.to_numpy(), places, attempts.to_numpy())
 
 
-def _settled(levels: Sequence[Level]) -> Level:
+def _settled(levels: Sequence[SortedRun]) -> SortedRun:
     """One level of several, older ones first: a success beats a failure, the newest wins, a tie goes to the later."""
-    joined = Level(*(np.concatenate(columns) for columns in zip(*(lv._columns() for lv in levels), strict=True)))
+    joined = SortedRun(*(np.concatenate(columns) for columns in zip(*(lv._columns() for lv in levels), strict=True)))
     joined = joined.pick(np.argsort(joined.high, kind="stable"))
     twin = joined.high[1:] == joined.high[:-1]
     if not twin.any():
@@ -113,7 +113,7 @@ def _settled(levels: Sequence[Level]) -> Level:
     winners = suspects.pick(np.flatnonzero(ends))
     winners.attempts[:] = most
     single = joined.pick(np.flatnonzero(~mask))
-    both = Level(*(np.concatenate(pair) for pair in zip(single._columns(), winners._columns(), strict=True)))
+    both = SortedRun(*(np.concatenate(pair) for pair in zip(single._columns(), winners._columns(), strict=True)))
     return both.pick(np.argsort(both.high, kind="stable"))
 
 
@@ -136,7 +136,7 @@ class Index:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._merging = threading.Lock()
-        self._state: tuple[tuple[Level, ...], Recent] = ((), ())
+        self._state: tuple[tuple[SortedRun, ...], Recent] = ((), ())
 
     def find(self, keys: Sequence[str]) -> Found:
         """The winning outcome of each key."""
@@ -173,7 +173,7 @@ class Index:
         status, at, place, attempts = (np.array(column) for column in zip(*entries.values(), strict=True))
         self._push(level_of(list(entries), status, at, place, attempts), settled=source)
 
-    def add_level(self, level: Level) -> None:
+    def add_level(self, level: SortedRun) -> None:
         """Stored rows."""
         self._push(level)
 
@@ -187,14 +187,14 @@ class Index:
         """The sources that may still grow."""
         return [source for source, _ in self._state[1]]
 
-    def winners(self) -> Level:
+    def winners(self) -> SortedRun:
         """All winners as one level: what a summary counts."""
         for source in self.recent_sources():
             self.settle(source)
         levels, _ = self._state
         return _settled(levels) if levels else level_of([], *(np.zeros(0, np.int64),) * 4)
 
-    def _push(self, level: Level, settled: int | None = None) -> None:
+    def _push(self, level: SortedRun, settled: int | None = None) -> None:
         with self._merging:
             levels = [*self._state[0], level] if len(level) else list(self._state[0])
             while len(levels) > 1 and len(levels[-2]) <= 2 * len(levels[-1]):
@@ -211,7 +211,7 @@ def _better(old: Entry, new: Entry) -> Entry:
     return (new if wins else old)._replace(attempts=attempts)
 
 
-def _take_better(best: Found, level: Level, rows: Array) -> None:
+def _take_better(best: Found, level: SortedRun, rows: Array) -> None:
     hit = np.flatnonzero(rows >= 0)
     at_rows = rows[hit]
     success, had = level.status[at_rows] > FAILED, best.status[hit] > FAILED

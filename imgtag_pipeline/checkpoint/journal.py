@@ -1,269 +1,284 @@
-"""One journal segment: a locked, append-only file of frames that one process writes and anybody may read.
+"""This process's place at a journal folder: what it writes there, what it inherits, and what it hands to the sealer.
 
-What a segment says is kept as `Notes`: its outcomes, and the sent marks, jobs and claims that no outcome has answered.
+Plain and synchronous, used by one thread at a time. The operating system's errors pass through.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
-from imgtag_pipeline.checkpoint.files import TEMPORARY, Files, lock, write_all
-from imgtag_pipeline.checkpoint.frames import FORMAT, Frame, Kind, encode, foreign_format, scan
-from imgtag_pipeline.checkpoint.hash import HASH_BYTES, digest
-from imgtag_pipeline.checkpoint.respelling import SPELLING, KeyOf, key_today
-from imgtag_pipeline.core import schema
-from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.model import Job
+from imgtag_pipeline.checkpoint.catalog import Catalog
+from imgtag_pipeline.checkpoint.claims import claims_lock
+from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.frames import Kind
+from imgtag_pipeline.checkpoint.hash import digest
+from imgtag_pipeline.checkpoint.index import Index
+from imgtag_pipeline.checkpoint.mark_uploads import Unput
+from imgtag_pipeline.checkpoint.other_writers import LeftByDead, OtherWriters
+from imgtag_pipeline.checkpoint.rows import microseconds, outcomes_to_batch
+from imgtag_pipeline.checkpoint.sealer import Sealer, Task
+from imgtag_pipeline.checkpoint.segment import SUFFIX, OpenMarks, Segment, marks, write_jobs
+from imgtag_pipeline.core.clock import Clock
+from imgtag_pipeline.model import Job, Outcome
 
-SUFFIX: Final = ".journal"
-Value = TypeVar("Value")
-
-_MARKS: Final = pa.schema([("key", pa.string()), ("at", pa.int64())])
+_FRAME_ROWS: Final = 4096
 
 
 @dataclass(slots=True)
-class Notes:
-    """What a run's journal says beyond its outcomes: everything here still waits for an answer.
+class Group:
+    """What is to be written together."""
 
-    `sent` and `lost` are key to time (microseconds): sent by this run; sent by a run that died. `key_of` is set where
-    an older version wrote: its keys are taken in as they are spelled today, but for claims, of which only hashes stand.
-    """
-
-    sent: dict[str, int] = field(default_factory=dict)
-    lost: dict[str, int] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
-    claims: set[bytes] = field(default_factory=set)
-    key_of: KeyOf | None = None
-
-    def apply(self, frame: Frame) -> pa.RecordBatch | None:
-        """Take in one frame, in order; an outcome frame's rows are returned."""
-        if frame.kind is Kind.OUTCOME:
-            batch = pa.ipc.read_record_batch(pa.py_buffer(frame.payload), schema.OUTCOME)
-            self.answered(batch.column("key").to_pylist())
-            return batch
-        if frame.kind is Kind.SENT:
-            self.sent.update(self._today(read_marks(frame.payload)))
-        elif frame.kind is Kind.LOST:
-            self.lost.update(self._today(read_marks(frame.payload)))
-        elif frame.kind is Kind.CLEARED:
-            for key in self._today(dict.fromkeys(msgspec.json.decode(frame.payload, type=list[str]))):
-                self.sent.pop(key, None)
-        elif frame.kind is Kind.JOB:
-            self.jobs.update(self._today(_read_jobs(frame.payload)))
-        elif frame.kind is Kind.CLAIM:
-            self.claims.update(split_hashes(frame.payload))
-        elif frame.kind is Kind.RELEASE:
-            self.claims.difference_update(split_hashes(frame.payload))
-        return None
-
-    def _today(self, facts: Mapping[str, Value]) -> Mapping[str, Value]:
-        if self.key_of is None:
-            return facts
-        return {key_today(key, self.key_of): value for key, value in facts.items()}
-
-    def answered(self, keys: Iterable[str]) -> None:
-        """An outcome has come for these."""
-        for key in keys:
-            if self.key_of is not None:
-                self.claims.discard(digest(key))
-                key = key_today(key, self.key_of)
-            self.sent.pop(key, None)
-            self.lost.pop(key, None)
-            self.jobs.pop(key, None)
-            if self.claims:
-                self.claims.discard(digest(key))
-
-    def inherit(self, dead: Notes) -> None:
-        """Take over what a dead run left unanswered; its claims end."""
-        self.lost.update(dead.lost)
-        self.lost.update(dead.sent)
-        self.jobs.update(dead.jobs)
-
-    def is_empty(self) -> bool:
-        """Nothing waits for an answer."""
-        return not (self.sent or self.lost or self.jobs)
-
-    def frames(self) -> list[tuple[Kind, bytes]]:
-        """The frames that say the same."""
-        said: list[tuple[Kind, bytes]] = []
-        if self.lost:
-            said.append((Kind.LOST, marks(self.lost)))
-        if self.sent:
-            said.append((Kind.SENT, marks(self.sent)))
-        if self.jobs:
-            said.append((Kind.JOB, write_jobs(self.jobs)))
-        if self.claims:
-            said.append((Kind.CLAIM, b"".join(sorted(self.claims))))
-        return said
+    outcomes: list[Outcome] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
 
 
-def marks(moments: Mapping[str, int]) -> bytes:
-    """The payload of a sent or lost frame."""
-    columns = [pa.array(moments.keys(), pa.string()), pa.array(moments.values(), pa.int64())]
-    return bytes(pa.RecordBatch.from_arrays(columns, schema=_MARKS).serialize())
+class Journal:
+    """Writes one journal, segment after segment. `submit` runs work on the sealer's thread."""
 
-
-def read_marks(payload: bytes) -> dict[str, int]:
-    """Key to microseconds."""
-    batch = pa.ipc.read_record_batch(pa.py_buffer(payload), _MARKS)
-    return dict(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
-
-
-def write_jobs(jobs: Mapping[str, Job]) -> bytes:
-    """The payload of a job frame."""
-    return msgspec.json.encode([(key, job.job_id, job.submitted_at) for key, job in jobs.items()])
-
-
-def _read_jobs(payload: bytes) -> dict[str, Job]:
-    rows = msgspec.json.decode(payload, type=list[tuple[str, str, datetime]])
-    return {key: Job(job_id, submitted_at) for key, job_id, submitted_at in rows}
-
-
-def split_hashes(payload: bytes) -> list[bytes]:
-    """The key hashes of a claim or release frame."""
-    return [payload[i : i + HASH_BYTES] for i in range(0, len(payload), HASH_BYTES)]
-
-
-class Segment:
-    """A segment that this process writes. Its lock is held from before it can be seen until it is closed.
-
-    It opens with all that its writer's earlier segments left unanswered (`notes`), so that the last segment of a
-    writer says everything that still waits.
-    """
-
-    def __init__(self, path: Path, *, seed: int, header: Mapping[str, Any], notes: Notes, files: Files) -> None:
-        self.path = path
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        token: str,
+        facts: Mapping[str, Any],
+        seed: int,
+        shelf: Catalog,
+        sealer: Sealer,
+        submit: Callable[[Callable[[], None]], None],
+        clock: Clock,
+        files: Files,
+        unput: Unput | None = None,
+    ) -> None:
+        self.notes = OpenMarks()
+        self.possibly_billed: list[str] = []
+        self._sent_elsewhere: dict[str, int] = {}
+        self.claimed_elsewhere: frozenset[bytes] = frozenset()
+        self.peers = OtherWriters(folder, own=token, seed=seed, shelf=shelf, files=files)
+        self.rows = 0
+        self._folder = folder
+        self.token = token
+        self.run = str(facts["run"])
+        self._facts = facts
         self._seed = seed
+        self._shelf = shelf
+        self._sealer = sealer
+        self._submit = submit
+        self._clock = clock
         self._files = files
-        self._sequence = 0
-        self.size = 0
-        self.is_sound = True
-        aside = path.with_name(TEMPORARY + path.name)
-        self._handle = files.create(aside)
-        try:
-            lock(self._handle, wait=True)
-            self.append([(Kind.HEADER, msgspec.json.encode({"format": FORMAT, **header})), *notes.frames()])
+        self._unput = unput
+        self._segment: Segment | None = None
+        self._source = 0
+        self._number = 0
+        self._last_at = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes in the open segment."""
+        return self._segment.size if self._segment else 0
+
+    @property
+    def has_segment(self) -> bool:
+        """Something was written and is not sealed yet."""
+        return self._segment is not None
+
+    # --- writing ---
+
+    def record(self, group: Group) -> None:
+        """Hand it all to the operating system, then let it count."""
+        now = self._now()
+        sent = self._sent(group.sent, now)
+        batches = [
+            self._batch(group.outcomes[i : i + _FRAME_ROWS], now) for i in range(0, len(group.outcomes), _FRAME_ROWS)
+        ]
+        frames: list[tuple[Kind, bytes]] = []
+        if sent:
+            frames.append((Kind.SENT, marks(sent)))
+        if group.cleared:
+            frames.append((Kind.CLEARED, msgspec.json.encode(group.cleared)))
+        if group.jobs:
+            frames.append((Kind.JOB, write_jobs(group.jobs)))
+        frames += [(Kind.OUTCOME, bytes(batch.serialize())) for batch in batches]
+        released = [digest(key) for key in group.released]
+        if released:
+            frames.append((Kind.RELEASE, b"".join(released)))
+        if not frames:
+            return
+        self._opened().append(frames)
+        self.notes.sent.update(sent)
+        for key in group.cleared:
+            self.notes.sent.pop(key, None)
+        self.notes.jobs.update(group.jobs)
+        self.notes.claims.difference_update(released)
+        if self._unput and (sent or group.jobs):
+            self._unput.on_sent()
+        self._list_elsewhere(sent)
+        for batch in batches:
+            keys = batch.column("key").to_pylist()
+            if self._unput:
+                self._unput.answered(keys, self.notes)
+            self.notes.answered(keys)
+            self._shelf.append(self._source, batch)
+            self.rows += batch.num_rows
+
+    def _sent(self, keys: Sequence[str], now: int) -> dict[str, int]:
+        """Later than any outcome that it is to outlive, also after the wall clock was put back."""
+        earlier = self._shelf.index.find(keys).at.tolist()
+        before = self._sent_elsewhere
+        return {key: max(now, at + 1, before.get(key, 0)) for key, at in zip(keys, earlier, strict=True)}
+
+    def _list_elsewhere(self, sent: Mapping[str, int]) -> None:
+        """Another host has sent these, too, and whether it lives or is lost, no answer of it was found."""
+        if self._sent_elsewhere:
+            self.possibly_billed += [key for key in sent if self._sent_elsewhere.pop(key, None) is not None]
+
+    def _batch(self, outcomes: Sequence[Outcome], now: int) -> pa.RecordBatch:
+        keys = [outcome.key for outcome in outcomes]
+        found = self._shelf.index.find(keys)
+        sent, lost = self.notes.sent, self.notes.lost
+        at = [
+            max(now, earlier + 1, sent.get(key, 0), lost.get(key, 0))
+            for key, earlier in zip(keys, found.at.tolist(), strict=True)
+        ]
+        before = found.attempts.astype(np.int64).tolist()
+        attempts = [more + outcome.attempts for more, outcome in zip(before, outcomes, strict=True)]
+        return outcomes_to_batch(outcomes, run=self.run, at=at, attempts=attempts)
+
+    def _now(self) -> int:
+        self._last_at = max(self._last_at, microseconds(self._clock.now()))
+        return self._last_at
+
+    def sync(self) -> None:
+        """Return when all that was recorded outlives the machine."""
+        if self._segment:
+            self._segment.sync()
+
+    def _opened(self) -> Segment:
+        if self._segment is None:
+            self._begin()
+        assert self._segment is not None
+        return self._segment
+
+    def _begin(self) -> None:
+        self._number += 1
+        name = f"{self.token}-{self._number:06d}{SUFFIX}"
+        header = {**self._facts, "started": self._clock.now().isoformat(timespec="seconds")}
+        path = self._folder / name
+        self._segment = Segment(path, seed=self._seed, header=header, notes=self.notes, files=self._files)
+        self._source = self._shelf.new_source()
+        self.rows = 0
+
+    def rotate(self) -> None:
+        """Go on in a new segment and have the old one sealed; until that is done the old one is what there is."""
+        if self._segment:
+            self._segment.sync()
+            self._hand_over(self._segment)
+
+    def _hand_over(self, old: Segment) -> None:
+        source = self._source
+        self._begin()
+        self._submit(partial(self._sealer.seal, Task(old, source)))
+
+    def finish(self) -> None:
+        """Have everything sealed; what nobody answered stays behind as a small segment for the next run."""
+        self.notes.claims.clear()
+        drop_answered(self.notes, self._shelf.index)
+        self.peers.close()
+        last = self._segment
+        if last is None:
+            return
+        with suppress(OSError):  # where it is sealed, the part counts; where that fails too, the sealer says so
+            last.sync()
+        if self.notes.is_empty():
+            self._submit(partial(self._sealer.seal, Task(last, self._source)))
+        else:
+            if self.rows or not last.is_sound:
+                self._hand_over(last)
+            self._submit(self._opened().close)
+        self._segment = None
+
+    def abandon(self) -> None:
+        """Leave the open segment as it is, for a later run to adopt."""
+        self.peers.close()
+        if self._segment:
+            self._segment.close()
+            self._segment = None
+
+    # --- the others ---
+
+    def open(self) -> None:
+        """Read everything that is there. Journals first: whatever is sealed meanwhile is found among the parts."""
+        dead = self.peers.look()
+        self._shelf.read_parts()
+        self._adopt(dead)
+
+    def look(self) -> None:
+        """See what the other writers of this folder have done; adopt what the dead ones left."""
+        self._adopt(self.peers.look())
+        self.claimed_elsewhere = frozenset(self.peers.claims())
+
+    def _adopt(self, dead: LeftByDead) -> None:
+        if not dead.estates:
+            return
+        for estate in dead.estates:
+            estate.reader.sync()
+        self.inherit(dead.notes)
+        for estate in dead.estates:
+            self._submit(partial(self._sealer.seal, Task(estate.reader, estate.source)))
+
+    def inherit(self, left: OpenMarks) -> None:
+        """Take over what a dead process left unanswered, durably."""
+        drop_answered(left, self._shelf.index)
+        self.possibly_billed += [key for key in left.lost if key not in self.notes.lost]
+        if not left.is_empty():
+            self._opened().append(left.frames())
             self.sync()
-            files.rename(aside, path)
-            files.sync_folder(path.parent)
-        except BaseException:
-            self.close()
-            for name in (aside, path):  # a rename whose reply was lost has happened
-                name.unlink(missing_ok=True)
-            raise
+            self.notes.inherit(left)
 
-    @property
-    def name(self) -> str:
-        """The file's name without its suffix."""
-        return self.path.name.removesuffix(SUFFIX)
+    def take_sent_elsewhere(self, marks: Mapping[str, int]) -> None:
+        """What hosts have sent that may live: it is listed once it is sent from here, too."""
+        left = OpenMarks(lost=dict(marks))
+        drop_answered(left, self._shelf.index)
+        self._sent_elsewhere = left.lost
 
-    def append(self, frames: Sequence[tuple[Kind, bytes]]) -> None:
-        """Hand these frames to the operating system, in order; they outlive the process from here on."""
-        data = b"".join(
-            encode(kind, self._sequence + i, payload, seed=self._seed) for i, (kind, payload) in enumerate(frames, 1)
-        )
-        write_all(self._files, self._handle, data)
-        self._sequence += len(frames)
-        self.size += len(data)
+    def claim(self, keys: Sequence[str], *, retry_failed: bool) -> set[str] | None:
+        """Those of the keys that nobody has answered or is asking about: from now on they are ours to ask.
 
-    def sync(self) -> None:
-        """Return when everything appended outlives the machine. After one failure no success can be trusted."""
-        try:
-            self._files.sync(self._handle)
-        except OSError:
-            self.is_sound = False
-            raise
-
-    def remove(self) -> None:
-        """Delete the file; what it said stands elsewhere."""
-        self._files.unlink(self.path)
-        self.close()
-
-    def close(self) -> None:
-        """Give up the lock: from here on the segment is anybody's to adopt."""
-        if self._handle >= 0:
-            handle, self._handle = self._handle, -1
-            with suppress(OSError):  # what counts was synced
-                os.close(handle)
+        None when another process is claiming at this moment.
+        """
+        with claims_lock(self._folder) as is_ours:
+            if not is_ours:
+                return None
+            self.look()
+            known = self._shelf.known(keys, retry_failed=retry_failed)
+            free = {
+                key: hashed
+                for key, status in zip(keys, known, strict=True)
+                if status is None and (hashed := digest(key)) not in self.claimed_elsewhere
+            }
+            new = [hashed for hashed in free.values() if hashed not in self.notes.claims]
+            if new:
+                self._opened().append([(Kind.CLAIM, b"".join(new))])
+                self.notes.claims.update(new)
+        return set(free)
 
 
-class SegmentReader:
-    """Reads a segment piece by piece. A living one is never adopted; a dead one is, by the one who got its lock."""
-
-    def __init__(self, path: Path, *, seed: int, files: Files, key_of: KeyOf | None = None) -> None:
-        self.path = path
-        self._files = files
-        self._key_of = key_of
-        self.notes = Notes()
-        self.header: dict[str, Any] = {}
-        self.frames = self.outcomes = self.dropped = self.missing = 0
-        self._seed = seed
-        self._after = 0
-        self._file = path.open("r+b" if os.access(path, os.W_OK) else "rb", buffering=0)
-        self._offset = 0
-        self.is_owned = False
-
-    def adopt(self) -> bool:
-        """True when the writer is dead and the segment, still in its place, is now ours."""
-        if not self.is_owned and lock(self._file.fileno(), wait=False):
-            self.is_owned = True
-        return self.is_owned and self.is_in_place()
-
-    def is_in_place(self) -> bool:
-        """The file that was opened still stands under its name."""
-        try:
-            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
-        except FileNotFoundError:
-            return False
-
-    def read(self) -> list[pa.RecordBatch]:
-        """The outcomes that were appended since the last reading; the notes are brought up to date."""
-        self._file.seek(self._offset)
-        data = self._file.read()
-        if self._offset == 0 and (version := foreign_format(data, seed=self._seed)) is not None:
-            raise ConfigError(
-                f"journal {self.path.name} has format version {version}; this version reads {FORMAT} only: "
-                "finish it with the version that wrote it, or use another checkpoint folder"
-            )
-        found = scan(data, seed=self._seed, after=self._after, is_final=self.is_owned)
-        self._offset += found.consumed
-        self.dropped += found.dropped
-        self.missing += found.missing
-        batches = []
-        for frame in found.frames:
-            self._after = frame.sequence
-            self.frames += 1
-            if frame.kind is Kind.HEADER:
-                self.header = msgspec.json.decode(frame.payload)
-                self.notes.key_of = None if SPELLING in self.header else self._key_of
-            elif (batch := self.notes.apply(frame)) is not None:
-                self.outcomes += batch.num_rows
-                batches.append(batch)
-        return batches
-
-    @property
-    def name(self) -> str:
-        """The file's name without its suffix."""
-        return self.path.name.removesuffix(SUFFIX)
-
-    def sync(self) -> None:
-        """Return when it outlives the machine, for which a killed writer had no time."""
-        self._files.sync(self._file.fileno())
-
-    def remove(self) -> None:
-        """Delete an adopted segment; what it said stands elsewhere."""
-        self._files.unlink(self.path)
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the file, and of its lock if we have it."""
-        self._file.close()
+def drop_answered(notes: OpenMarks, index: Index) -> None:
+    """Forget the marks and jobs that an outcome of any process has answered since."""
+    since = {key: microseconds(job.submitted_at) for key, job in notes.jobs.items()}
+    since.update({**notes.sent, **notes.lost})
+    keys = list(since)
+    found = index.find(keys)
+    answered = (found.status >= 0) & (found.at >= np.array(list(since.values()), np.int64))
+    notes.answered(keys[i] for i in np.flatnonzero(answered))

@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 import pyarrow as pa
 
-from imgtag_pipeline.checkpoint.desk import Desk
+from imgtag_pipeline.checkpoint.catalog import Catalog, Known
 from imgtag_pipeline.checkpoint.hash import digest
+from imgtag_pipeline.checkpoint.journal import Journal
+from imgtag_pipeline.checkpoint.outbox import Outbox
 from imgtag_pipeline.checkpoint.sealer import Sealer
-from imgtag_pipeline.checkpoint.shelf import Known, Shelf
-from imgtag_pipeline.checkpoint.spool import Way
 from imgtag_pipeline.checkpoint.writer import Writer
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import StoreError
@@ -34,10 +35,18 @@ class JournaledStore:
     """A store that outlives the process. Reading is safe from any thread; the coroutines from any event loop."""
 
     def __init__(
-        self, *, shelf: Shelf, desk: Desk, writer: Writer, sealer: Sealer, clock: Clock, place: str, way: Way | None
+        self,
+        *,
+        shelf: Catalog,
+        journal: Journal,
+        writer: Writer,
+        sealer: Sealer,
+        clock: Clock,
+        place: str,
+        way: Outbox | None,
     ) -> None:
         self._shelf = shelf
-        self._desk = desk
+        self._journal = journal
         self._writer = writer
         self._sealer = sealer
         self._clock = clock
@@ -49,12 +58,12 @@ class JournaledStore:
     @property
     def possibly_billed(self) -> list[str]:
         """Images that a dead run had sent and that had no answer when that was found."""
-        return self._desk.possibly_billed
+        return self._journal.possibly_billed
 
     @property
     def recovered(self) -> dict[str, int]:
         """What was found in the journals of dead runs: segments, frames, outcomes, bytes_dropped, frames_missing."""
-        return asdict(self._desk.peers.recovered)
+        return asdict(self._journal.peers.recovered)
 
     def tell_sealed(self, tell: Callable[[int], None]) -> None:
         """Call `tell` with the rows of each segment that becomes a part, on the sealer's thread."""
@@ -66,7 +75,7 @@ class JournaledStore:
 
     def jobs(self, keys: Sequence[str]) -> dict[str, Job]:
         """The vendor jobs of these keys that have not been answered."""
-        jobs = self._desk.notes.jobs
+        jobs = self._journal.notes.jobs
         return {key: job for key in keys if (job := jobs.get(key))}
 
     def attempts(self, key: str) -> int:
@@ -101,7 +110,8 @@ class JournaledStore:
         """
         give_up = time.monotonic() + _PATIENCE
         while True:
-            granted: set[str] | None = await self._writer.run(lambda: self._desk.claim(keys, retry_failed=retry_failed))
+            claim = partial(self._journal.claim, keys, retry_failed=retry_failed)
+            granted: set[str] | None = await self._writer.run(claim)
             if granted is not None:
                 return granted
             if time.monotonic() > give_up:
@@ -119,9 +129,9 @@ class JournaledStore:
         """Returns when none of the keys is claimed by another process: those that have an outcome now."""
         tell_at = self._clock.monotonic() + _TELL_AFTER
         while True:
-            await self._writer.run(self._desk.look)
+            await self._writer.run(self._journal.look)
             known = self.lookup(keys, retry_failed=retry_failed)
-            claimed = self._desk.claimed_elsewhere
+            claimed = self._journal.claimed_elsewhere
             waiting = [
                 key for key, status in zip(keys, known, strict=True) if status is None and digest(key) in claimed
             ]
@@ -129,19 +139,19 @@ class JournaledStore:
                 return {key for key, status in zip(keys, known, strict=True) if status is not None}
             if self._clock.monotonic() >= tell_at:
                 tell_at += _TELL_AFTER
-                whose = ",".join(sorted(f"{who.get('host')}:{who.get('pid')}" for who in self._desk.peers.writers()))
+                whose = ",".join(sorted(f"{who.get('host')}:{who.get('pid')}" for who in self._journal.peers.writers()))
                 log.info("event=waiting_for_claims images=%d writers=%s", len(waiting), whose)
             await self._clock.sleep(_LOOK_EVERY)
 
     async def refresh(self) -> None:
         """Read what other processes have written since."""
-        await self._writer.run(self._desk.look)
+        await self._writer.run(self._journal.look)
         if self._way:
             await asyncio.to_thread(self._shelf.read_parts)
 
     async def flush(self) -> None:
         """Returns when everything saved is on the disk."""
-        await self._writer.run(self._desk.sync)
+        await self._writer.run(self._journal.sync)
         if self._way:
             await self._writer.run(self._writer.put)
             await self._writer.after_sealing()

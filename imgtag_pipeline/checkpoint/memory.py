@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from imgtag_pipeline.checkpoint.peers import Recovered
+from imgtag_pipeline.checkpoint.catalog import Catalog, Known
+from imgtag_pipeline.checkpoint.other_writers import Recovered
 from imgtag_pipeline.checkpoint.rows import microseconds, outcomes_to_batch
-from imgtag_pipeline.checkpoint.shelf import Known, Shelf
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome
@@ -29,7 +29,7 @@ class MemoryStore:
         self.recovered = asdict(Recovered())
         self._run_id = run_id
         self._clock = clock
-        self._shelf = Shelf([], cache_bytes=0)
+        self._shelf = Catalog([], cache_bytes=0)
         self._source = self._shelf.new_source()
         self._rows = 0
         self._pending: list[tuple[Outcome, int, int]] = []

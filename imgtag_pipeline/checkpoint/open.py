@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from imgtag_pipeline.checkpoint.desk import Desk
+from imgtag_pipeline.checkpoint.catalog import Catalog
 from imgtag_pipeline.checkpoint.files import Files, make_folders, sweep, write_whole
+from imgtag_pipeline.checkpoint.journal import Journal
 from imgtag_pipeline.checkpoint.journaled import JournaledStore
 from imgtag_pipeline.checkpoint.layout import (
     JOURNAL,
@@ -27,16 +28,15 @@ from imgtag_pipeline.checkpoint.layout import (
     problem_of,
     read_manifest,
 )
+from imgtag_pipeline.checkpoint.mark_uploads import Unput
+from imgtag_pipeline.checkpoint.outbox import NOTE, OUTBOX, Outbox, spool_folder, spool_note
 from imgtag_pipeline.checkpoint.parts import LocalParts, PartFolder
 from imgtag_pipeline.checkpoint.remote import OBJECT_BYTES, RemoteFolder, RemoteParts, open_remote
-from imgtag_pipeline.checkpoint.remote_notes import RemoteNotes
+from imgtag_pipeline.checkpoint.remote_notes import RemoteMarks
 from imgtag_pipeline.checkpoint.respelling import NORMAL, SPELLING, KeyOf
 from imgtag_pipeline.checkpoint.rows import microseconds
 from imgtag_pipeline.checkpoint.sealer import Sealer, Worker
-from imgtag_pipeline.checkpoint.shelf import Shelf
-from imgtag_pipeline.checkpoint.spool import NOTE, OUTBOX, Way, spool_folder, spool_note
-from imgtag_pipeline.checkpoint.telling import Unput
-from imgtag_pipeline.checkpoint.writer import Pace, Writer
+from imgtag_pipeline.checkpoint.writer import FlushPolicy, Writer
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.urls import unsigned_url
@@ -49,7 +49,7 @@ _LETTING_GO: Final = 30.0  # seconds that a failed opening waits for what is bei
 class Tuning:
     """Sizes and times that seldom need a change; `files` lets a test break the disk."""
 
-    pace: Pace = field(default_factory=Pace)
+    pace: FlushPolicy = field(default_factory=FlushPolicy)
     cache_bytes: int = 256 << 20
     object_bytes: int = OBJECT_BYTES
     files: Files = field(default_factory=Files)
@@ -141,12 +141,12 @@ class _Assembly:
     def store(self) -> JournaledStore:
         """All parts of a store, with everything read that is there."""
         opening, tuning, clock = self.opening, self.opening.tuning, self.opening.clock
-        shelf = Shelf(self.folders, cache_bytes=tuning.cache_bytes, key_of=opening.key_of)
+        shelf = Catalog(self.folders, cache_bytes=tuning.cache_bytes, key_of=opening.key_of)
         sealer = Sealer(shelf, self.target, run=opening.run_id, max_bytes=self.max_bytes)
         worker = Worker("imgtag-sealer")
         token = new_token(clock.now())
         unput = Unput() if self.away else None
-        desk = Desk(
+        journal = Journal(
             self.home / JOURNAL,
             token=token,
             facts=self._facts(),
@@ -159,26 +159,28 @@ class _Assembly:
             unput=unput,
         )
         try:
-            desk.open()
-            way = self._way(self.away, token, desk, shelf, sealer, unput) if self.away and unput else None
+            journal.open()
+            way = self._way(self.away, token, journal, shelf, sealer, unput) if self.away and unput else None
         except BaseException:
-            _let_go(desk, sealer, worker)
+            _let_go(journal, sealer, worker)
             raise
         shelf.mark_opened(microseconds(clock.now()))
-        writer = Writer(desk, worker, pace=tuning.pace, place=str(self.home), way=way)
+        writer = Writer(journal, worker, pace=tuning.pace, place=str(self.home), way=way)
         return JournaledStore(
-            shelf=shelf, desk=desk, writer=writer, sealer=sealer, clock=clock, place=str(self.home), way=way
+            shelf=shelf, journal=journal, writer=writer, sealer=sealer, clock=clock, place=str(self.home), way=way
         )
 
-    def _way(self, away: RemoteFolder, token: str, desk: Desk, shelf: Shelf, sealer: Sealer, unput: Unput) -> Way:
+    def _way(
+        self, away: RemoteFolder, token: str, journal: Journal, shelf: Catalog, sealer: Sealer, unput: Unput
+    ) -> Outbox:
         notes = notes_elsewhere(away, self.home, self.opening, token=token)
-        desk.inherit(notes.read(desk.peers.tokens()))
-        desk.take_sent_elsewhere(notes.sent_elsewhere)
-        return Way(
+        journal.inherit(notes.read(journal.peers.tokens()))
+        journal.take_sent_elsewhere(notes.sent_elsewhere)
+        return Outbox(
             self.target,
             RemoteParts(away.child(PARTS)),
             notes,
-            desk,
+            journal,
             shelf,
             sealer,
             unput,
@@ -197,14 +199,14 @@ class _Assembly:
         }
 
 
-def _let_go(desk: Desk, sealer: Sealer, worker: Worker) -> None:
+def _let_go(journal: Journal, sealer: Sealer, worker: Worker) -> None:
     """After what is being sealed, keep no lock: a further try in this process is to find the journals free."""
 
     is_over = threading.Event()
 
     def last() -> None:
         try:
-            desk.abandon()
+            journal.abandon()
             sealer.close()
         finally:
             is_over.set()
@@ -260,11 +262,11 @@ def _held(name: str, data: bytes, parts: list[PartFolder], home: Path, away: Rem
     return Held(name, facts, problem_of(facts), parts, home, away)
 
 
-def notes_elsewhere(away: RemoteFolder, home: Path, opening: Opening, *, token: str) -> RemoteNotes:
+def notes_elsewhere(away: RemoteFolder, home: Path, opening: Opening, *, token: str) -> RemoteMarks:
     """What the hosts tell each other through the store."""
     folder = away.child(JOURNAL)
     seed = opening.identity.seed
-    return RemoteNotes(folder, token=token, spool=str(home), seed=seed, clock=opening.clock, key_of=opening.key_of)
+    return RemoteMarks(folder, token=token, spool=str(home), seed=seed, clock=opening.clock, key_of=opening.key_of)
 
 
 def _make_folders(files: Files, home: Path, *names: str) -> None:

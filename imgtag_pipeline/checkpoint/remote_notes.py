@@ -16,9 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from imgtag_pipeline.checkpoint.frames import FORMAT, Kind, encode, scan
-from imgtag_pipeline.checkpoint.journal import Notes
 from imgtag_pipeline.checkpoint.remote import RemoteFolder
 from imgtag_pipeline.checkpoint.respelling import NORMAL, SPELLING, KeyOf
+from imgtag_pipeline.checkpoint.segment import OpenMarks
 from imgtag_pipeline.core.clock import Clock
 
 SUFFIX: Final = ".open"
@@ -26,7 +26,7 @@ HEARTBEAT: Final = timedelta(minutes=5)
 DEAD_AFTER: Final = timedelta(minutes=15)
 
 
-class RemoteNotes:
+class RemoteMarks:
     """The notes of all hosts in `folder`; `spool` tells processes of this host apart."""
 
     def __init__(
@@ -50,12 +50,12 @@ class RemoteNotes:
         self._inherited: list[str] = []
         self.sent_elsewhere: dict[str, int] = {}
 
-    def read(self, living: set[str]) -> Notes:
+    def read(self, living: set[str]) -> OpenMarks:
         """What the dead left: their marks and jobs, and the jobs of those that live elsewhere (polling is free).
 
         The marks of those that may live are `sent_elsewhere`, key to microseconds.
         """
-        notes = Notes()
+        notes = OpenMarks()
         for name in self._folder.sizes(SUFFIX):
             try:
                 header, found = self._parse(self._folder.read(name))
@@ -96,8 +96,8 @@ class RemoteNotes:
         whole = [(Kind.HEADER, header), *frames]
         return b"".join(encode(kind, i, payload, seed=self._seed) for i, (kind, payload) in enumerate(whole, 1))
 
-    def _parse(self, data: bytes) -> tuple[dict[str, Any], Notes]:
-        notes, header = Notes(), dict[str, Any]()
+    def _parse(self, data: bytes) -> tuple[dict[str, Any], OpenMarks]:
+        notes, header = OpenMarks(), dict[str, Any]()
         for frame in scan(data, seed=self._seed, after=0, is_final=True).frames:
             if frame.kind is Kind.HEADER:
                 header = msgspec.json.decode(frame.payload)

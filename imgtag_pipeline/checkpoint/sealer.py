@@ -11,10 +11,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from imgtag_pipeline.checkpoint.catalog import Catalog
 from imgtag_pipeline.checkpoint.compaction import missing_from
 from imgtag_pipeline.checkpoint.layout import PART_SUFFIX
 from imgtag_pipeline.checkpoint.parts import PartFolder, joined, split_parts
-from imgtag_pipeline.checkpoint.shelf import Shelf
 
 log = logging.getLogger("imgtag_pipeline")
 
@@ -76,7 +76,7 @@ class Task:
 class Sealer:
     """Seals segments into `folder` as parts of at most `max_bytes`. What fails is kept and tried again later."""
 
-    def __init__(self, shelf: Shelf, folder: PartFolder, *, run: str, max_bytes: int) -> None:
+    def __init__(self, shelf: Catalog, folder: PartFolder, *, run: str, max_bytes: int) -> None:
         self._shelf = shelf
         self._folder = folder
         self._run = run

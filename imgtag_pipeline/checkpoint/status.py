@@ -12,17 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgtag_pipeline.checkpoint.catalog import Catalog
 from imgtag_pipeline.checkpoint.compaction import row_names, rows_of
-from imgtag_pipeline.checkpoint.desk import drop_answered
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.hash import digests
 from imgtag_pipeline.checkpoint.index import EMPTY, FAILED, OK
+from imgtag_pipeline.checkpoint.journal import drop_answered
 from imgtag_pipeline.checkpoint.layout import Identity
 from imgtag_pipeline.checkpoint.open import Held, Opening, Tuning, held, notes_elsewhere, said_plainly
+from imgtag_pipeline.checkpoint.other_writers import LeftByDead, OtherWriters
 from imgtag_pipeline.checkpoint.parts import joined
-from imgtag_pipeline.checkpoint.peers import Dead, Peers
-from imgtag_pipeline.checkpoint.shelf import Shelf
-from imgtag_pipeline.checkpoint.sources import PartGone
+from imgtag_pipeline.checkpoint.row_blocks import PartGone
 from imgtag_pipeline.core.clock import SystemClock
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,7 +85,7 @@ def _summary(found: Held) -> StoreSummary:
     who = Identity.of(identity)
     if found.problem:
         return StoreSummary(who.address, identity, found.folder, problem=found.problem)
-    shelf = Shelf(found.parts, cache_bytes=0)
+    shelf = Catalog(found.parts, cache_bytes=0)
     peers, dead = _looked(found, shelf)
     shelf.read_parts()
     writers = len(peers.tokens())
@@ -118,19 +118,19 @@ def _summary(found: Held) -> StoreSummary:
     )
 
 
-def _looked(found: Held, shelf: Shelf) -> tuple[Peers, Dead]:
+def _looked(found: Held, shelf: Catalog) -> tuple[OtherWriters, LeftByDead]:
     seed = Identity.of(found.facts["identity"]).seed
-    peers = Peers(found.journal, own="", seed=seed, shelf=shelf, files=Files())
+    peers = OtherWriters(found.journal, own="", seed=seed, shelf=shelf, files=Files())
     return peers, peers.look()
 
 
-def _let_go(peers: Peers, dead: Dead) -> None:
+def _let_go(peers: OtherWriters, dead: LeftByDead) -> None:
     peers.close()
     for estate in dead.estates:
         estate.reader.close()
 
 
-def _by_code(shelf: Shelf, places: Any) -> dict[str, int]:
+def _by_code(shelf: Catalog, places: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
     for start in range(0, len(places), 65_536):
         codes = shelf.rows_at(np.sort(places)[start : start + 65_536]).column("error_code")
@@ -149,7 +149,7 @@ def _moment(at: Any) -> datetime:
 
 
 def _rows(found: Held) -> Iterator[pa.Table]:
-    shelf = Shelf([], cache_bytes=0)
+    shelf = Catalog([], cache_bytes=0)
     peers, dead = _looked(found, shelf)
     _let_go(peers, dead)
     journaled = [batch for number in shelf.sources() for batch in shelf.rows(number)]

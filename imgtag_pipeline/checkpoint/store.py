@@ -9,20 +9,20 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from imgtag_pipeline.checkpoint.catalog import Known
 from imgtag_pipeline.checkpoint.layout import Identity, local_path
 from imgtag_pipeline.checkpoint.memory import MemoryStore
 from imgtag_pipeline.checkpoint.open import Opening, Tuning, open_at
 from imgtag_pipeline.checkpoint.respelling import KeyOf
-from imgtag_pipeline.checkpoint.shelf import Known
 from imgtag_pipeline.checkpoint.status import StoreSummary, describe, is_store, outcomes
 from imgtag_pipeline.checkpoint.upkeep import Compacted, compact
-from imgtag_pipeline.checkpoint.writer import Pace
+from imgtag_pipeline.checkpoint.writer import FlushPolicy
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.model import Job, Outcome
 
 __all__ = [
     "Compacted",
-    "Pace",
+    "FlushPolicy",
     "StoreSummary",
     "TagStore",
     "Tuning",
@@ -144,6 +144,6 @@ def loss_bound(url: str | None, *, put_every: float) -> str | None:
         return None
     return (
         f"the checkpoint is behind a URL: when this host is lost with its disk, the next run asks again about the last "
-        f"{Pace().parts_every:g} s of answers and lists them as possibly billed, but for calls sent in the last "
+        f"{FlushPolicy().parts_every:g} s of answers and lists them as possibly billed, but for calls sent in the last "
         f"{put_every:g} s and one put (of a put that takes longer: two puts)"
     )

@@ -16,7 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
-from imgtag_pipeline.checkpoint.desk import Desk, Group
+from imgtag_pipeline.checkpoint.journal import Group, Journal
 from imgtag_pipeline.checkpoint.sealer import Worker
 from imgtag_pipeline.errors import ImgtagError, StoreError
 
@@ -24,7 +24,7 @@ _GROUP_ITEMS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class FlushPolicy:
     """When the journal is synced (seconds, 0 for every write), and how large a segment grows before it is sealed.
 
     Of a remote store: `parts_every` seconds between puts of answers, the bound of what the loss of this host makes the
@@ -38,7 +38,7 @@ class Pace:
     put_every: float = 0.3
 
 
-class Way(Protocol):
+class Outbox(Protocol):
     """How sealed parts reach a remote store."""
 
     def work(self) -> Callable[[], None]:
@@ -54,10 +54,12 @@ class _Item:
 
 
 class Writer:
-    """Runs a desk. Every method may be called from any event loop. `unfinished`: why the end of it failed."""
+    """Writes a journal. Every method may be called from any event loop. `unfinished`: why the end of it failed."""
 
-    def __init__(self, desk: Desk, worker: Worker, *, pace: Pace, place: str, way: Way | None = None) -> None:
-        self._desk = desk
+    def __init__(
+        self, journal: Journal, worker: Worker, *, pace: FlushPolicy, place: str, way: Outbox | None = None
+    ) -> None:
+        self._journal = journal
         self._worker = worker
         self._pace = pace
         self._place = place
@@ -127,11 +129,11 @@ class Writer:
 
     def _finish(self) -> None:
         try:
-            self._desk.finish()
+            self._journal.finish()
         except Exception as error:  # the journal stays as it is, for a later run
             self.unfinished = None if self._refusal else error
             self._break(error)
-            self._desk.abandon()
+            self._journal.abandon()
         with self._door:
             self._refusal = self._refusal or "the tag store is closed"
         self._drain()
@@ -167,7 +169,7 @@ class Writer:
             assert item.add is not None
             item.add(group)
         if writes:
-            self._desk.record(group)
+            self._journal.record(group)
             self._written()
             _resolve([(item.future, None, None) for item in writes])
         for item in items:
@@ -183,7 +185,7 @@ class Writer:
 
     def _written(self) -> None:
         if self._pace.sync_every <= 0:
-            self._desk.sync()
+            self._journal.sync()
         elif not self._is_dirty:
             self._is_dirty = True
             self._sync_due = time.monotonic() + self._pace.sync_every
@@ -193,11 +195,11 @@ class Writer:
             return
         now = time.monotonic()
         if self._is_dirty and now >= self._sync_due:
-            self._desk.sync()
+            self._journal.sync()
             self._is_dirty = False
-        is_full = self._desk.rows >= self._pace.seal_rows or self._desk.size >= self._pace.seal_bytes
-        if is_full and self._desk.rows:
-            self._desk.rotate()
+        is_full = self._journal.rows >= self._pace.seal_rows or self._journal.size >= self._pace.seal_bytes
+        if is_full and self._journal.rows:
+            self._journal.rotate()
         if self._way and now >= self._put_due:
             self.put()
             self._put_due = time.monotonic() + self._pace.parts_every

@@ -34,7 +34,7 @@ class HiddenOptions(dict[str, Any]):
 _HIDDEN: Final = ("storage_options", "redis_url")
 
 
-def discreet(function: Callable[P, T]) -> Callable[P, T]:
+def hide_secrets(function: Callable[P, T]) -> Callable[P, T]:
     """A verb whose secret options are hidden at once, and whose errors come without the exceptions behind them.
 
     A storage library's exception may show a signed URL, its headers, or what was signed; our own error says what it

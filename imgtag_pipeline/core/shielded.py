@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def uncut(work: Coroutine[Any, Any, T]) -> T:
+async def shielded(work: Coroutine[Any, Any, T]) -> T:
     """Its result, also when the caller is cancelled meanwhile: that comes at the caller's next wait."""
     task = asyncio.ensure_future(work)
     is_cut = False

@@ -7,8 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from imgtag_pipeline.errors import UNLESS_ALLOWED, PermanentError, RefusedHereError
-from imgtag_pipeline.images.said import shown
-from imgtag_pipeline.images.systems import check_links, reaches_files_here
+from imgtag_pipeline.images.fsspec_files import check_links, reaches_files_here
+from imgtag_pipeline.images.messages import shown
 from imgtag_pipeline.providers.toolkit.precheck import is_private
 
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::[A-Za-z][A-Za-z0-9+.-]*)*://")

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from imgtag_pipeline.errors import UNLESS_ALLOWED, PermanentError, RefusedHereError
-from imgtag_pipeline.images.said import not_regular, shown, too_large
+from imgtag_pipeline.images.messages import not_regular, shown, too_large
 from imgtag_pipeline.urls import local_path_of
 
 READ_FLAGS: Final = (

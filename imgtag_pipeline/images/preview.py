@@ -8,10 +8,10 @@ from typing import Final
 
 from imgtag_pipeline.errors import CallError, PermanentError
 from imgtag_pipeline.images.access import is_data, is_path, is_web, refusal
+from imgtag_pipeline.images.fsspec_files import check_installed
 from imgtag_pipeline.images.local import READ_FLAGS, path_of, read_data_url
+from imgtag_pipeline.images.messages import not_regular, shown
 from imgtag_pipeline.images.reader import attempt
-from imgtag_pipeline.images.said import not_regular, shown
-from imgtag_pipeline.images.systems import check_installed
 from imgtag_pipeline.providers.contract import ReadingImages
 
 HEAD: Final = 1 << 16

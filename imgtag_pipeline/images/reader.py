@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 
 from imgtag_pipeline.errors import CallError, PermanentError, TransientError
 from imgtag_pipeline.images.access import SCHEME, refusal
+from imgtag_pipeline.images.fsspec_files import read_system
 from imgtag_pipeline.images.local import path_of, read_data_url, read_path, refuse_other_hosts
-from imgtag_pipeline.images.said import shown
-from imgtag_pipeline.images.systems import read_system
+from imgtag_pipeline.images.messages import shown
 
 Read = TypeVar("Read")
 Download = Callable[..., Awaitable[bytes]]

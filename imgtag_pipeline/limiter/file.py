@@ -20,8 +20,8 @@ from typing import NamedTuple, TypeVar
 
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import StoreError
-from imgtag_pipeline.limiter.book import Book
-from imgtag_pipeline.limiter.stored import PLACE_BYTES, Head, enter_places, pack, pack_places, restore, unknown, unpack
+from imgtag_pipeline.limiter.codec import PLACE_BYTES, Head, enter_places, pack, pack_places, restore, unknown, unpack
+from imgtag_pipeline.limiter.window import SlidingWindow
 
 try:
     import fcntl
@@ -85,7 +85,7 @@ class _Log(NamedTuple):
     checksum: int = 0
 
 
-class FileShelf:
+class FileRecord:
     """The book of one quota key in a folder that processes share.
 
     The file is a head and a log of places. A visit reads what others have added since the last one, appends its own
@@ -106,7 +106,7 @@ class FileShelf:
         self._clock = clock
         self._epoch = _boot_id()
         self._fd: int | None = None
-        self._book: Book | None = None  # as it was after the last visit,
+        self._book: SlidingWindow | None = None  # as it was after the last visit,
         self._log = _Log()  # read up to here,
         self._head = b""  # under this head
         self._was_here = False
@@ -125,7 +125,7 @@ class FileShelf:
             os.close(descriptor)
             raise
 
-    async def visit(self, change: Callable[[Book, float], T]) -> T:
+    async def update(self, change: Callable[[SlidingWindow, float], T]) -> T:
         """Run `change` with the file locked."""
         try:
             descriptor = await self._lock()
@@ -174,7 +174,7 @@ class FileShelf:
         mine = self._path.with_suffix(f".{uuid.uuid4().hex}")
         descriptor = os.open(mine, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            book = Book(self._told, self._clock.monotonic())
+            book = SlidingWindow(self._told, self._clock.monotonic())
             _write_all(descriptor, pack(book, self._epoch, log=_Log()).ljust(_HEAD_BYTES, b"\0"), 0)
             with contextlib.suppress(FileExistsError):  # somebody was quicker
                 os.link(mine, self._path)
@@ -182,7 +182,7 @@ class FileShelf:
             os.close(descriptor)
             mine.unlink()
 
-    def _change(self, descriptor: int, change: Callable[[Book, float], T]) -> T:
+    def _change(self, descriptor: int, change: Callable[[SlidingWindow, float], T]) -> T:
         now = self._clock.monotonic()
         book = self._read(descriptor, now)
         self._book = None  # should anything go wrong now, the file is read anew
@@ -191,7 +191,7 @@ class FileShelf:
         self._was_here = True
         return result
 
-    def _read(self, descriptor: int, now: float) -> Book:
+    def _read(self, descriptor: int, now: float) -> SlidingWindow:
         head = os.pread(descriptor, _HEAD_BYTES, 0)
         if self._book is not None and head == self._head:
             return self._book  # nobody else was here
@@ -215,12 +215,12 @@ class FileShelf:
             self._is_lost = False
         return book
 
-    def _follow(self, descriptor: int, found: Head) -> Book | None:
+    def _follow(self, descriptor: int, found: Head) -> SlidingWindow | None:
         """The book with what others have written since the last visit."""
         log, book = _Log(*found.log), self._book
         read = self._log
         if book is None or (read.number, read.start) != (log.number, log.start) or read.end > log.end:
-            book, read = Book(self._told, found.touched), _Log(log.number, log.start, log.start)
+            book, read = SlidingWindow(self._told, found.touched), _Log(log.number, log.start, log.start)
         size = min(log.end - read.end, _MOST_LOG)
         data = os.pread(descriptor, size, read.end) if size > 0 else b""
         if len(data) % PLACE_BYTES or zlib.crc32(data, read.checksum) != log.checksum:
@@ -231,7 +231,7 @@ class FileShelf:
         self._log = log
         return book
 
-    def _write(self, descriptor: int, book: Book) -> None:
+    def _write(self, descriptor: int, book: SlidingWindow) -> None:
         log = self._log
         added = pack_places(book.places(book.changed))
         if log.end - log.start + len(added) > max(_LEAST_LOG, 4 * PLACE_BYTES * len(book)):

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import ConfigError, ImgtagError, StoreError
-from imgtag_pipeline.limiter.book import Book
-from imgtag_pipeline.limiter.offsets import Offsets
-from imgtag_pipeline.limiter.stored import pack_whole, unknown, unpack_whole
+from imgtag_pipeline.limiter.clock_offset import Offsets
+from imgtag_pipeline.limiter.codec import pack_whole, unknown, unpack_whole
+from imgtag_pipeline.limiter.window import SlidingWindow
 from imgtag_pipeline.urls import redact
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class _Reply(NamedTuple):
     book: bytes = b""
 
 
-class RedisShelf:
+class RedisRecord:
     """The book of one quota key in a Redis (7 or older; one server, or a primary with replicas).
 
     Nothing is sent without a place that Redis has confirmed, so whatever happens to it, the quota is not passed:
@@ -87,7 +87,7 @@ class RedisShelf:
         self._lost_after = lost_after
         self._client: Any = None
         self._version = b""
-        self._book: Book | None = None  # as it is in Redis, as far as is known
+        self._book: SlidingWindow | None = None  # as it is in Redis, as far as is known
         self._offsets = Offsets()
         self._lasted = 0.0
         self._was_joined = False
@@ -110,7 +110,7 @@ class RedisShelf:
         """The slower Redis is, the longer are the leases."""
         return min(_LONGEST_LEASE, _LEASE + 2 * self._lasted)
 
-    async def visit(self, change: Callable[[Book, float], T]) -> T:
+    async def update(self, change: Callable[[SlidingWindow, float], T]) -> T:
         """Run `change` on the newest book; again when another host was quicker, or Redis was away."""
         if self._failure is not None:
             raise self._failure
@@ -148,7 +148,7 @@ class RedisShelf:
         self._open_newest(reply).block_unknown(reply.now - up_for)
         self._was_joined = True
 
-    async def _swap(self, book: Book) -> bool:
+    async def _swap(self, book: SlidingWindow) -> bool:
         mine, began = uuid.uuid4().hex.encode(), self._clock.monotonic()
         reply = await self._run(mine, pack_whole(book, _EPOCH))
         self._lasted = self._clock.monotonic() - began
@@ -161,7 +161,7 @@ class RedisShelf:
             book.block_unknown(reply.now)
         return not reply.was_set
 
-    def _open_newest(self, reply: _Reply) -> Book:
+    def _open_newest(self, reply: _Reply) -> SlidingWindow:
         book = unpack_whole(reply.book, _EPOCH, self._told)
         self._version = reply.version
         self._book = book = unknown(self._told, reply.now) if book is None else book

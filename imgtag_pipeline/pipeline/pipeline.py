@@ -35,7 +35,7 @@ from imgtag_pipeline.options import Options
 from imgtag_pipeline.pipeline import expand
 from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.pipeline.shaping import Shaper
-from imgtag_pipeline.pipeline.stages import Order, Stages, checker, opened
+from imgtag_pipeline.pipeline.stages import RunResources, RunSpec, checker, opened
 from imgtag_pipeline.providers.contract import Provider, mended_codes
 from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.run.known import Known
@@ -179,7 +179,7 @@ class Pipeline:
         async with AsyncExitStack() as stack:
             if self.options.stop is not None:
                 stack.enter_context(self.options.stop.stopping(self._stop_on_request))
-            stages = await Stages.open(self._order(), stack)
+            stages = await RunResources.open(self._order(), stack)
             try:
                 shown = self._in_two_passes(stages) if self.shaper.is_open else self._in_one_pass(stages)
                 async with contextlib.aclosing(shown) as batches:
@@ -197,13 +197,13 @@ class Pipeline:
                 if isinstance(self.stopped, StoreError):
                     self.stopped.report = self.report
 
-    async def _in_one_pass(self, stages: Stages) -> AsyncGenerator[pa.RecordBatch, None]:
+    async def _in_one_pass(self, stages: RunResources) -> AsyncGenerator[pa.RecordBatch, None]:
         shaper = self.shaper
         async with contextlib.aclosing(self._answered(stages)) as answered:
             async for window in answered:
                 yield shaper.batch(window)
 
-    async def _in_two_passes(self, stages: Stages) -> AsyncGenerator[pa.RecordBatch, None]:
+    async def _in_two_passes(self, stages: RunResources) -> AsyncGenerator[pa.RecordBatch, None]:
         """First ask and count the tags, then show the same rows from the store with a column for each."""
         shaper = self.shaper
         counts: Counter[str] = Counter()
@@ -211,11 +211,11 @@ class Pipeline:
             async for window in answered:
                 counts += expand.tag_counts(window.outcomes, shaper.view)
         vocabulary = expand.in_order(counts)
-        async with contextlib.aclosing(stages.second_look().answered(self._rows())) as again:
+        async with contextlib.aclosing(stages.replay().answered(self._rows())) as again:
             async for window in again:
                 yield shaper.batch(window, vocabulary)
 
-    async def _answered(self, stages: Stages) -> AsyncGenerator[Answered, None]:
+    async def _answered(self, stages: RunResources) -> AsyncGenerator[Answered, None]:
         with self._lock:
             self._run = stages.run
             stages.run.stopped = self.stopped
@@ -223,8 +223,8 @@ class Pipeline:
             async for window in answered:
                 yield window
 
-    def _order(self) -> Order:
-        return Order(
+    def _order(self) -> RunSpec:
+        return RunSpec(
             options=self.options,
             provider=self.provider,
             price=self.price,
@@ -266,7 +266,7 @@ class Pipeline:
             )
         return error
 
-    def _reported(self, stages: Stages) -> RunReport:
+    def _reported(self, stages: RunResources) -> RunReport:
         tally, store = stages.tally, stages.store
         unknown = list(dict.fromkeys([*store.possibly_billed, *tally.unknown_keys]))
         cost = tally.cost_micro_yuan
@@ -307,7 +307,7 @@ def _until(is_over: threading.Event, rows: Iterator[pa.RecordBatch]) -> Iterator
         yield batch
 
 
-async def _closed(stages: Stages) -> BaseException | None:
+async def _closed(stages: RunResources) -> BaseException | None:
     """What ended the run early, a store that could not be sealed included: the report is told all the same."""
     try:
         await stages.close()

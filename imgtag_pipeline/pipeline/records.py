@@ -12,16 +12,16 @@ from typing import Any
 
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.layout import local_path
+from imgtag_pipeline.checkpoint.outbox import spool_folder
 from imgtag_pipeline.checkpoint.remote import RemoteFolder
-from imgtag_pipeline.checkpoint.spool import spool_folder
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.core.filesystems import open_filesystem
 from imgtag_pipeline.errors import ImgtagError, StoreError
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
 from imgtag_pipeline.providers.contract import Provider
-from imgtag_pipeline.spend import Book, FileBook, MemoryBook, Purse, ledger, pricing
-from imgtag_pipeline.spend.redis import RedisBook
+from imgtag_pipeline.spend import FileRecord, MemoryRecord, SpendGuard, SpendRecord, ledger, pricing
+from imgtag_pipeline.spend.redis import RedisRecord
 from imgtag_pipeline.urls import unsigned_url
 
 log = logging.getLogger("imgtag_pipeline")
@@ -54,32 +54,32 @@ def billed_before(options: Options, provider: Provider, clock: Clock) -> int:
     return ledger.counted(rows, key=provider.quota.key, address=provider.address, month=pricing.month_of(clock.now()))
 
 
-async def open_purse(options: Options, provider: Provider, price: Price | None, clock: Clock) -> Purse:
-    """The purse of a run, with its place in the allotment where it names a cap."""
+async def open_guard(options: Options, provider: Provider, price: Price | None, clock: Clock) -> SpendGuard:
+    """The spend guard of a run, with its place in the allotment where it names a cap."""
     kept = _kept_book(options, provider)
     shared = _redis_book(options, provider)
-    purse = Purse(
+    spend_guard = SpendGuard(
         price,
         options.max_calls,
         None if options.budget is None else round(options.budget * pricing.MICRO),
         billed_before=await asyncio.to_thread(_elsewhere, options, provider, clock),
-        book=shared or kept or MemoryBook(),
+        book=shared or kept or MemoryRecord(),
         record=kept if shared is not None else None,
         job=options.job,
         budget_per=options.budget_per,
         clock=clock,
     )
     try:
-        await purse.open()
+        await spend_guard.open()
     except BaseException:
-        await purse.close()
+        await spend_guard.close()
         raise
-    return purse
+    return spend_guard
 
 
-async def close_purse(purse: Purse, options: Options, provider: Provider) -> None:
+async def close_guard(spend_guard: SpendGuard, options: Options, provider: Provider) -> None:
     """Give the place up; of a store elsewhere, leave there what this host's ledger says."""
-    await purse.close()
+    await spend_guard.close()
     kept = _kept_book(options, provider)
     if kept is None or options.checkpoint is None:
         return
@@ -91,22 +91,22 @@ async def close_purse(purse: Purse, options: Options, provider: Provider) -> Non
         log.warning("event=ledger_not_left detail=%s", type(error).__name__)
 
 
-def _kept_book(options: Options, provider: Provider) -> FileBook | None:
+def _kept_book(options: Options, provider: Provider) -> FileRecord | None:
     if options.checkpoint is None:
         return None
     key, address = provider.quota.key, provider.address
     folder = books_folder(options.checkpoint, options.storage_options, options.spool)
-    return FileBook(folder, ledger.name_of(key, address), key=key, address=address)
+    return FileRecord(folder, ledger.name_of(key, address), key=key, address=address)
 
 
-def _redis_book(options: Options, provider: Provider) -> Book | None:
+def _redis_book(options: Options, provider: Provider) -> SpendRecord | None:
     if options.redis_url is None:
         return None
     key, address = provider.quota.key, provider.address
     store = options.checkpoint
     where = "" if store is None or local_path(store) is not None else unsigned_url(store).rstrip("/")
     name = f"{ledger.name_of(key, address)}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
-    return RedisBook(options.redis_url, name, key=key, address=address)
+    return RedisRecord(options.redis_url, name, key=key, address=address)
 
 
 def _elsewhere(options: Options, provider: Provider, clock: Clock) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from imgtag_pipeline.checkpoint import Pace, TagStore, Tuning, loss_bound, open_store
+from imgtag_pipeline.checkpoint import FlushPolicy, TagStore, Tuning, loss_bound, open_store
 from imgtag_pipeline.core import references
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.core.filesystems import file_errors
@@ -40,12 +40,12 @@ from imgtag_pipeline.run import Run
 from imgtag_pipeline.run.answered import NOT_ASKED_YET, STOPPED_BEFORE
 from imgtag_pipeline.run.breaker import Breaker
 from imgtag_pipeline.run.call import Caller
-from imgtag_pipeline.run.conversation import Talker
+from imgtag_pipeline.run.conversation import ConversationRunner
 from imgtag_pipeline.run.events import RunStart, Sealed
 from imgtag_pipeline.run.first_look import FirstLook
 from imgtag_pipeline.run.report import Tally
 from imgtag_pipeline.run.watch import Observer, Watch
-from imgtag_pipeline.spend import Purse
+from imgtag_pipeline.spend import SpendGuard
 from imgtag_pipeline.transport import Transport
 from imgtag_pipeline.urls import redact
 
@@ -64,7 +64,7 @@ WINDOWS_PAID_AHEAD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunSpec:
     """What one run is to do; `references` and `strip` read the caller's rows, `price` is that of one call."""
 
     options: Options
@@ -81,10 +81,10 @@ class Order:
 
 
 @dataclass(slots=True, eq=False)
-class Stages:
+class RunResources:
     """The stages of one run, opened together and closed together."""
 
-    order: Order
+    order: RunSpec
     store: TagStore
     limiter: Limiter
     run: Run
@@ -94,7 +94,7 @@ class Stages:
     started: datetime
 
     @classmethod
-    async def open(cls, order: Order, stack: AsyncExitStack) -> Stages:
+    async def open(cls, order: RunSpec, stack: AsyncExitStack) -> RunResources:
         """Open what a run needs, in an order in which each may rely on the ones before; closed by the stack."""
         options, provider, clock = order.options, order.provider, order.clock
         began, started = clock.monotonic(), clock.now()
@@ -109,7 +109,7 @@ class Stages:
             clock=clock,
             storage_options=options.storage_options,
             spool=None if options.spool is None else Path(options.spool),
-            tuning=Tuning(pace=Pace(put_every=options.put_every)),
+            tuning=Tuning(pace=FlushPolicy(put_every=options.put_every)),
             key_of=provider.key,
         )
         stack.push_async_callback(store.close)
@@ -139,16 +139,16 @@ class Stages:
         told = partial(_tell_sealed, watch)
         store.tell_sealed(_told_on(asyncio.get_running_loop(), told))
         if options.offline:
-            purse = Purse(order.price)
+            spend_guard = SpendGuard(order.price)
         else:
-            purse = await money.open_purse(options, provider, order.price, clock)
-            stack.push_async_callback(money.close_purse, purse, options, provider)
+            spend_guard = await money.open_guard(options, provider, order.price, clock)
+            stack.push_async_callback(money.close_guard, spend_guard, options, provider)
         caller = Caller(
             provider=provider,
             send=transport.send,
             fetch=reader.read,
             pacer=limiter,
-            purse=purse,
+            spend_guard=spend_guard,
             mark_sent=store.mark_sent,
             clock=clock,
             policy=options.policy,
@@ -160,7 +160,9 @@ class Stages:
             qps=options.qps,
             share_of=provider.quota.key,
         )
-        talker = Talker(provider, caller.call, caller.read, store.save_job, caller.settle, threads, clock, cores)
+        talker = ConversationRunner(
+            provider, caller.call, caller.read, store.save_job, caller.settle, threads, clock, cores
+        )
         run = Run(
             store=store,
             talker=talker,
@@ -197,7 +199,7 @@ class Stages:
         )
         return cls(order, store, limiter, run, tally, watch, began, started)
 
-    def second_look(self) -> Run:
+    def replay(self) -> Run:
         """The same rows once more, nothing asked: everything is in the store by now."""
         first = self.run
         return Run(
@@ -292,7 +294,7 @@ def _refresher(provider: Provider) -> Callable[[], Awaitable[bool]] | None:
     return partial(asyncio.to_thread, provider.refresh) if isinstance(provider, Preparing) else None
 
 
-def _window_rows(order: Order) -> int:
+def _window_rows(order: RunSpec) -> int:
     """Rows of a window: half a minute's; for a reader so few that what is ahead of it stays within `read_ahead`."""
     qps = order.options.qps or order.provider.quota.qps
     is_free = order.price is not None and not any(price for _, price in order.price.tiers)

@@ -1,4 +1,4 @@
-"""One call until it is answered for good: paced, marked in the journal, paid from the purse, signed for each try."""
+"""One call until it is answered for good: paced, marked in the journal, reserved under caps, signed for each try."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from imgtag_pipeline.errors import (
 )
 from imgtag_pipeline.model import Call, Moment, Quota, Reply, Request
 from imgtag_pipeline.run.report import Spent, Tally
-from imgtag_pipeline.run.retry_policy import RetryPolicy, Trouble
+from imgtag_pipeline.run.retry_policy import RetryPolicy, RetryState
 
 READ_ATTEMPTS = 3
 MENDS = 2
@@ -61,18 +61,18 @@ class Pacer(Protocol):
         ...
 
 
-class Purse(Protocol):
+class SpendGuard(Protocol):
     """Guards the caps: reserves before a call is sent, settles after."""
 
     async def reserve(self) -> Any:
         """Set one call aside; raises `CapReached` when there is none left."""
         ...
 
-    async def settle(self, ticket: Any, billed: Billing) -> int | None:
+    async def settle(self, reservation: Any, billed: Billing) -> int | None:
         """What the call came to, in micro-yuan (None: price unknown); a cancellation comes at the next wait."""
         ...
 
-    async def cancel(self, ticket: Any) -> None:
+    async def cancel(self, reservation: Any) -> None:
         """The call was not sent after all."""
         ...
 
@@ -101,7 +101,7 @@ class Caller:
     send: Callable[..., Awaitable[Reply]]
     fetch: Callable[..., Awaitable[bytes]]
     pacer: Pacer
-    purse: Purse
+    spend_guard: SpendGuard
     mark_sent: Callable[[Sequence[str]], Awaitable[None]]
     clock: Clock
     policy: RetryPolicy
@@ -124,7 +124,7 @@ class Caller:
             call = replace(call, quota=replace(call.quota, qps=self.qps))
         if call.wait:
             await self._rest(call.wait, spent)
-        trouble, mends = Trouble(self.policy, spent, self.random), 0
+        trouble, mends = RetryState(self.policy, spent, self.random), 0
         while True:
             before = (self.skew, self.renewals)
             try:
@@ -148,7 +148,7 @@ class Caller:
 
     async def read(self, url: str, spent: Spent, *, max_bytes: int, timeout: float) -> bytes:
         """The bytes of an image, through the given `fetch`; passing troubles are waited out a few times."""
-        trouble = Trouble(self.policy, spent, self.random, most_attempts=READ_ATTEMPTS)
+        trouble = RetryState(self.policy, spent, self.random, most_attempts=READ_ATTEMPTS)
         while True:
             self._raise_when_stopping()
             try:
@@ -162,18 +162,18 @@ class Caller:
         """Wait before the next attempt; meanwhile others go on."""
         await (self.clock.sleep if spent.rest is None else spent.rest)(seconds)
 
-    async def _once(self, call: Call, keys: Sequence[str], spent: Spent, trouble: Trouble) -> Reply:
+    async def _once(self, call: Call, keys: Sequence[str], spent: Spent, trouble: RetryState) -> Reply:
         self._raise_when_stopping()
         slot = await self.pacer.acquire(call.quota)
-        ticket = None
+        reservation = None
         try:
             self._raise_when_stopping()
             trouble.raise_when_late(self.clock.monotonic())
             if call.is_billable:
-                ticket = await self.purse.reserve()
+                reservation = await self.spend_guard.reserve()
                 self.on_sending(1)  # what is set aside is sent, also when another worker finds the cap used up
                 if spent.is_marked:
-                    await asyncio.sleep(0)  # a stop that came while the purse was busy cuts here
+                    await asyncio.sleep(0)  # a stop that came while the spend guard was busy cuts here
                 else:
                     spent.is_marked = True  # also when the wait is cut short: the mark may be written all the same
                     await self.mark_sent(keys)
@@ -185,13 +185,13 @@ class Caller:
                 request = self._signed(call)
         except BaseException:
             slot.unused()
-            if ticket is not None:
+            if reservation is not None:
                 self.on_sending(-1)
-                await self.purse.cancel(ticket)
+                await self.spend_guard.cancel(reservation)
             raise
-        return await self._exchange(call, request, slot, ticket, spent)
+        return await self._exchange(call, request, slot, reservation, spent)
 
-    async def _exchange(self, call: Call, request: Request, slot: Slot, ticket: Any, spent: Spent) -> Reply:
+    async def _exchange(self, call: Call, request: Request, slot: Slot, reservation: Any, spent: Spent) -> Reply:
         billed: Billing = "unknown"
         self.tally.calls += 1
         spent.calls += 1
@@ -213,9 +213,9 @@ class Caller:
             raise
         finally:
             if call.is_billable and call.is_settled_later and billed == "yes":
-                spent.unsettled.append(ticket)
+                spent.unsettled.append(reservation)
             elif call.is_billable:
-                await self._settle(ticket, billed, spent)
+                await self._settle(reservation, billed, spent)
             self.on_sending(-1)
         return reply
 
@@ -224,8 +224,8 @@ class Caller:
         while spent.unsettled:
             await self._settle(spent.unsettled.pop(), billed, spent)
 
-    async def _settle(self, ticket: Any, billed: Billing, spent: Spent) -> None:
-        cost = await self.purse.settle(ticket, billed)
+    async def _settle(self, reservation: Any, billed: Billing, spent: Spent) -> None:
+        cost = await self.spend_guard.settle(reservation, billed)
         spent.pay(billed, cost)
         self.tally.paid(billed, cost)
 

@@ -55,7 +55,7 @@ class Conversational(Protocol):
 
 
 @dataclass(slots=True)
-class Talker:
+class ConversationRunner:
     """Carries conversations out.
 
     `read` gives an image's bytes, `call` a reply; `save_job` remembers a task, `settle` says what it was billed.

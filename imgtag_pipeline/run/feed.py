@@ -12,12 +12,12 @@ import pyarrow as pa
 from imgtag_pipeline.model import Image, Outcome
 from imgtag_pipeline.run.batches import MOST_SPELLINGS, Pending, Seen, Window, cut, slices
 from imgtag_pipeline.run.first_look import FirstLook
-from imgtag_pipeline.run.in_flight import Flights
+from imgtag_pipeline.run.in_flight import InFlight
 from imgtag_pipeline.run.known import Known
 from imgtag_pipeline.run.report import Tally
 from imgtag_pipeline.run.spellings import is_refused_url
 from imgtag_pipeline.run.store import Store
-from imgtag_pipeline.run.worker_pool import Crew
+from imgtag_pipeline.run.worker_pool import WorkerPool
 
 LOOK_AHEAD = 8192
 PART_ROWS = 512
@@ -25,7 +25,7 @@ WINDOWS_AHEAD = 4
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Intake:
+class Feed:
     """Cuts rows into windows, looks their images up, and claims those that are to be asked about.
 
     At most `WINDOWS_AHEAD` windows are ahead of the reader, who says `release()` after each, and about `window_rows`
@@ -35,8 +35,8 @@ class Intake:
     store: Store
     tally: Tally
     pending: Pending
-    flights: Flights
-    crew: Crew
+    flights: InFlight
+    crew: WorkerPool
     passing: dict[str, Outcome]
     threads: ThreadPoolExecutor
     key_of: Callable[[str], str]

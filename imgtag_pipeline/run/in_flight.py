@@ -9,7 +9,7 @@ from imgtag_pipeline.run.batches import MOST_SPELLINGS, Window
 from imgtag_pipeline.run.report import Tally
 
 
-class Flights:
+class InFlight:
     """The images that are being asked about, or will be, each with the windows that wait for its outcome."""
 
     def __init__(self, tally: Tally) -> None:

@@ -38,7 +38,7 @@ class RetryPolicy:
 
 
 @dataclass(slots=True)
-class Trouble:
+class RetryState:
     """The failures of one call so far. Moments are those of the monotonic clock; `random` gives 0 up to 1."""
 
     policy: RetryPolicy

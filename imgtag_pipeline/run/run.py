@@ -16,16 +16,16 @@ from imgtag_pipeline.model import Outcome
 from imgtag_pipeline.run.answered import STOPPED_BEFORE, Answered, with_unanswered
 from imgtag_pipeline.run.batches import Pending, Window
 from imgtag_pipeline.run.breaker import Breaker, BreakerLimits
-from imgtag_pipeline.run.conversation import Talker
-from imgtag_pipeline.run.feed import Intake
+from imgtag_pipeline.run.conversation import ConversationRunner
+from imgtag_pipeline.run.feed import Feed
 from imgtag_pipeline.run.first_look import FirstLook
-from imgtag_pipeline.run.in_flight import Flights
+from imgtag_pipeline.run.in_flight import InFlight
 from imgtag_pipeline.run.places import WORKERS_PER_PLACE
 from imgtag_pipeline.run.report import Tally
 from imgtag_pipeline.run.store import Store
 from imgtag_pipeline.run.watch import Watch
-from imgtag_pipeline.run.worker import Asking
-from imgtag_pipeline.run.worker_pool import Crew
+from imgtag_pipeline.run.worker import ImageWorker
+from imgtag_pipeline.run.worker_pool import WorkerPool
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -39,7 +39,7 @@ class Run:
     """
 
     store: Store
-    talker: Talker
+    talker: ConversationRunner
     tally: Tally
     clock: Clock
     key_of: Callable[[str], str]
@@ -62,13 +62,13 @@ class Run:
     passing: dict[str, Outcome] = field(default_factory=dict)
     _mended: set[str] = field(default_factory=set)
     _pending: Pending = field(default_factory=Pending)
-    _crew: Crew = field(default_factory=Crew)
-    _flights: Flights = field(init=False)
+    _crew: WorkerPool = field(default_factory=WorkerPool)
+    _flights: InFlight = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "imgtag-rows"))
 
     def __post_init__(self) -> None:
-        self._flights = Flights(self.tally)
+        self._flights = InFlight(self.tally)
 
     def is_stopping(self) -> bool:
         """Whether nothing more may be sent."""
@@ -111,8 +111,8 @@ class Run:
         finally:
             await self._wind_up(feeder)
 
-    def _intake(self) -> Intake:
-        return Intake(
+    def _intake(self) -> Feed:
+        return Feed(
             store=self.store,
             tally=self.tally,
             pending=self._pending,
@@ -132,8 +132,8 @@ class Run:
             first_look=self.first_look,
         )
 
-    def _asking(self) -> Asking:
-        return Asking(
+    def _asking(self) -> ImageWorker:
+        return ImageWorker(
             store=self.store,
             talker=self.talker,
             tally=self.tally,

@@ -12,28 +12,28 @@ from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Image, Outcome
 from imgtag_pipeline.run.batches import Pending
 from imgtag_pipeline.run.breaker import Breaker
-from imgtag_pipeline.run.conversation import Talker
-from imgtag_pipeline.run.in_flight import Flights
+from imgtag_pipeline.run.conversation import ConversationRunner
+from imgtag_pipeline.run.in_flight import InFlight
 from imgtag_pipeline.run.places import Place
 from imgtag_pipeline.run.report import Spent, Tally
 from imgtag_pipeline.run.spellings import is_refused_url, with_others
 from imgtag_pipeline.run.store import Store
-from imgtag_pipeline.run.worker_pool import Crew
+from imgtag_pipeline.run.worker_pool import WorkerPool
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Asking:
+class ImageWorker:
     """One exchange after the other, by as many workers as run `work()`. `stop` ends the run with an error.
 
     Of the exchanges only so many are active as `free` has places; one that waits to try again holds none.
     """
 
     store: Store
-    talker: Talker
+    talker: ConversationRunner
     tally: Tally
     pending: Pending
-    flights: Flights
-    crew: Crew
+    flights: InFlight
+    crew: WorkerPool
     breaker: Breaker
     passing: dict[str, Outcome]
     mended: set[str]

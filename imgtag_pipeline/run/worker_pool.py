@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 
-class Crew:
+class WorkerPool:
     """Starts the tasks of one run, stops them in order, and leaves none behind."""
 
     def __init__(self) -> None:

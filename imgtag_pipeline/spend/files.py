@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from imgtag_pipeline.core.shielded import uncut
+from imgtag_pipeline.core.shielded import shielded
 from imgtag_pipeline.errors import StoreError
-from imgtag_pipeline.spend import slots
+from imgtag_pipeline.spend import two_copy_file as slots
 from imgtag_pipeline.spend.locks import locked, try_lock
-from imgtag_pipeline.spend.slots import Disk
 from imgtag_pipeline.spend.state import PLACE_SECONDS, State
+from imgtag_pipeline.spend.two_copy_file import Disk
 
 T = TypeVar("T")
 SUFFIX: Final = ".book"
@@ -28,7 +28,7 @@ _SIGN: Final = ".alive"
 _SYNC_AFTER: Final = 0.1  # seconds for which changes wait for others to be synced with
 
 
-class FileBook:
+class FileRecord:
     """The book in the file `folder/name.book`, made at the first visit."""
 
     beat = None
@@ -47,7 +47,7 @@ class FileBook:
         self._syncing: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
-    async def visit(self, change: Callable[[State], T]) -> T:
+    async def update(self, change: Callable[[State], T]) -> T:
         """In the loop where the file is free, which takes microseconds; in a thread where it has to be waited for."""
         try:
             result = await self._visited(change)
@@ -65,9 +65,9 @@ class FileBook:
                         return self._changed(self._handle, change)
             finally:
                 self._mutex.release()
-        return await uncut(asyncio.to_thread(self._visit, change))
+        return await shielded(asyncio.to_thread(self._update, change))
 
-    def _visit(self, change: Callable[[State], T]) -> T:
+    def _update(self, change: Callable[[State], T]) -> T:
         with self._mutex:
             while True:
                 handle = self._open()
@@ -140,7 +140,7 @@ class FileBook:
 
     async def close(self) -> None:
         """Sync and close."""
-        await uncut(self._close())
+        await shielded(self._close())
 
     async def _close(self) -> None:
         self._hurry.set()
@@ -158,7 +158,7 @@ class FileBook:
         """All who share it are on this host."""
         return here
 
-    def appear(self, token: str) -> None:
+    def announce(self, token: str) -> None:
         """A file that is locked for as long as this process lives."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._sweep()
@@ -172,7 +172,7 @@ class FileBook:
             raise
         self._alive[token] = handle
 
-    def vanish(self, token: str) -> None:
+    def withdraw(self, token: str) -> None:
         """Remove the file."""
         handle = self._alive.pop(token, None)
         if handle is not None:

@@ -1,4 +1,4 @@
-"""The purse of one run: what a call may cost is set aside before it is sent, so that no cap is ever passed."""
+"""The spend guard of one run: what a call may cost is set aside before it is sent, so that no cap is ever passed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from imgtag_pipeline.core.clock import Clock, SystemClock
-from imgtag_pipeline.core.shielded import uncut
+from imgtag_pipeline.core.shielded import shielded
 from imgtag_pipeline.errors import Billing, CapReached, ImgtagError, StoreError
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.spend import jobs
 from imgtag_pipeline.spend import state as books
 from imgtag_pipeline.spend.pricing import MICRO, day_of, month_of
-from imgtag_pipeline.spend.shelf import Book, MemoryBook
-from imgtag_pipeline.spend.state import Period, Refusal, State, Ticket
+from imgtag_pipeline.spend.record import MemoryRecord, SpendRecord
+from imgtag_pipeline.spend.state import Period, Refusal, Reservation, State
 
 T = TypeVar("T")
 log = logging.getLogger("imgtag_pipeline")
@@ -27,7 +27,7 @@ _LONGEST_WAIT: Final = 60.0
 
 
 @dataclass(slots=True)
-class Purse:
+class SpendGuard:
     """Guards `max_calls` (paid calls sent) and `budget_micro_yuan` for all processes that share `book`.
 
     A call is set aside at the most that it may cost and settled at what it came to: nothing where the vendor does not
@@ -45,8 +45,8 @@ class Purse:
     billed_before: int = 0
     job: str | None = None
     budget_per: Period | None = None
-    book: Book = field(default_factory=MemoryBook)
-    record: Book | None = None
+    book: SpendRecord = field(default_factory=MemoryRecord)
+    record: SpendRecord | None = None
     clock: Clock = field(default_factory=SystemClock)
     token: str = field(default_factory=lambda: f"{os.getpid()}-{secrets.token_hex(6)}")
     _month: str = ""
@@ -60,7 +60,7 @@ class Purse:
     _settled: int = 0
     _waiting: list[asyncio.Future[None]] = field(default_factory=list)
     _beat: asyncio.Task[None] | None = None
-    _recorded: dict[Ticket, list[Ticket]] = field(default_factory=dict)
+    _recorded: dict[Reservation, list[Reservation]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._month = month_of(self.clock.now())
@@ -69,7 +69,7 @@ class Purse:
         """Take a place in the allotment, when a cap was named."""
         async with self._opening:
             if not self._has_joined and not (self.job is None and self.budget_per is None):
-                await self._visit(self._join_shared)
+                await self._update(self._join_shared)
                 self._has_joined = True
             is_bound = self.max_calls is not None or self._own_budget is not None
             if is_bound and self.job is None and self._place is None:
@@ -91,7 +91,7 @@ class Purse:
 
     async def _take_place(self) -> None:
         try:
-            await uncut(asyncio.to_thread(self.book.appear, self.token))
+            await shielded(asyncio.to_thread(self.book.announce, self.token))
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise StoreError(
@@ -99,17 +99,17 @@ class Purse:
                 "be kept and nothing is sent; make room or give access, and run again"
             ) from None
         try:
-            heir_of = await self._visit(self._join)
+            predecessor = await self._update(self._join)
         except BaseException:
-            self.book.vanish(self.token)
+            self.book.withdraw(self.token)
             raise
         self._place = self.token
-        if heir_of is not None:
-            await asyncio.to_thread(self.book.vanish, heir_of)
+        if predecessor is not None:
+            await asyncio.to_thread(self.book.withdraw, predecessor)
         if self.book.beat is not None:
             self._beat = asyncio.create_task(self._live(self.book.beat), name="imgtag-purse")
 
-    async def reserve(self) -> Ticket:
+    async def reserve(self) -> Reservation:
         """Set one call aside; raises `CapReached` when a cap leaves no room for it.
 
         Where only calls of this run are in the way that are still open, and may turn out cheaper, their end is waited
@@ -120,11 +120,11 @@ class Purse:
             settled = self._settled
             self._open += 1  # before it is known: others who are refused meanwhile wait for it
             try:
-                reserved = await self._visit(self._reserve)
+                reserved = await self._update(self._reserve)
             except BaseException:
                 self._refused_one()
                 raise
-            if isinstance(reserved, Ticket):
+            if isinstance(reserved, Reservation):
                 self._own += 1
                 await self._note(reserved)
                 return reserved
@@ -133,23 +133,23 @@ class Purse:
                 continue
             raise await self._refusal(reserved)
 
-    async def settle(self, ticket: Ticket, billed: Billing) -> int | None:
+    async def settle(self, reservation: Reservation, billed: Billing) -> int | None:
         """What the call came to in micro-yuan; None where the price is unknown. Where it cannot be entered, it stays
         set aside. A cancellation comes at the caller's next wait."""
-        cost = 0 if billed == "no" else ticket.most
-        for visit, entered in self._entries(ticket):
+        cost = 0 if billed == "no" else reservation.most
+        for update, entered in self._entries(reservation):
             try:
-                cost = await visit(lambda state, entered=entered: self._settle(state, entered, billed))
+                cost = await update(lambda state, entered=entered: self._settle(state, entered, billed))
             except ImgtagError as error:
                 log.warning("event=unsettled detail=%s", error)
         self._settled_one()
         return cost
 
-    async def cancel(self, ticket: Ticket) -> None:
+    async def cancel(self, reservation: Reservation) -> None:
         """The call was not sent after all. A cancellation comes at the caller's next wait."""
-        for visit, entered in self._entries(ticket):
+        for update, entered in self._entries(reservation):
             try:
-                await visit(lambda state, entered=entered: books.cancel(state, entered))
+                await update(lambda state, entered=entered: books.cancel(state, entered))
             except ImgtagError as error:
                 log.warning("event=unsettled detail=%s", error)
         self._own -= 1
@@ -157,7 +157,7 @@ class Purse:
 
     async def close(self) -> None:
         """Give the place up and let go of the book, also when cancelled. Idempotent; what fails is told in the log."""
-        await uncut(self._close())
+        await shielded(self._close())
 
     async def _close(self) -> None:
         if self._beat is not None:
@@ -166,10 +166,10 @@ class Purse:
         if self._place is not None:
             self._place = None
             try:
-                await self.book.visit(lambda state: books.leave(state, self.token))
+                await self.book.update(lambda state: books.leave(state, self.token))
             except ImgtagError as error:
                 log.warning("event=place_kept detail=%s", error)
-            self.book.vanish(self.token)
+            self.book.withdraw(self.token)
         for book in (self.book, self.record):
             try:
                 if book is not None:
@@ -179,10 +179,10 @@ class Purse:
 
     # --- what is done in the book ---------------------------------------------------------------------------------
 
-    async def _visit(self, change: Callable[[State], T]) -> T:
+    async def _update(self, change: Callable[[State], T]) -> T:
         """With a cap: see first that nothing is missing which this run has seen in the book before."""
         if not self._is_capped:
-            return await self.book.visit(change)
+            return await self.book.update(change)
         seen = (self._born, self._version)
 
         def watched(state: State) -> T:
@@ -193,7 +193,7 @@ class Purse:
             seen = (state.born, state.version + 1)
             return result
 
-        result = await self.book.visit(watched)
+        result = await self.book.update(watched)
         if self._born in ("", seen[0]):
             self._born, self._version = seen[0], max(self._version, seen[1])
         return result
@@ -211,7 +211,7 @@ class Purse:
     def _join_shared(self, state: State) -> None:
         books.join_shared(state, self.job, self._now(), max_calls=self.max_calls, budget=self._own_budget)
 
-    def _reserve(self, state: State) -> Ticket | Refusal:
+    def _reserve(self, state: State) -> Reservation | Refusal:
         now = self.clock.now()
         month = month_of(now)
         before = self._before(month)
@@ -230,40 +230,41 @@ class Purse:
     def _now(self) -> float:
         return self.book.now(self.clock.now().timestamp())
 
-    def _settle(self, state: State, ticket: Ticket, billed: Billing) -> int | None:
-        return books.settle(state, ticket, billed, self.price, before=self._before(ticket.month))
+    def _settle(self, state: State, reservation: Reservation, billed: Billing) -> int | None:
+        return books.settle(state, reservation, billed, self.price, before=self._before(reservation.month))
 
     def _before(self, month: str) -> int:
         """A run that lasts into the next month starts its tiers anew."""
         return self.billed_before if month == self._month else 0
 
-    async def _note(self, ticket: Ticket) -> None:
+    async def _note(self, reservation: Reservation) -> None:
         """Enter the call in the ledger, where that is another book."""
         if self.record is None:
             return
         price = self.price
         try:
-            noted = await self.record.visit(lambda state: books.reserve(state, price, ticket.month, day=ticket.day))
+            month, day = reservation.month, reservation.day
+            noted = await self.record.update(lambda state: books.reserve(state, price, month, day=day))
         except BaseException:
-            await self.cancel(ticket)
+            await self.cancel(reservation)
             raise
-        if isinstance(noted, Ticket):
-            self._recorded.setdefault(ticket, []).append(noted)
+        if isinstance(noted, Reservation):
+            self._recorded.setdefault(reservation, []).append(noted)
 
-    def _entries(self, ticket: Ticket) -> list[tuple[Callable[..., Any], Ticket]]:
+    def _entries(self, reservation: Reservation) -> list[tuple[Callable[..., Any], Reservation]]:
         """Where the call stands: in the ledger, if that is another book, and in the shared book."""
-        noted = self._recorded.get(ticket, [])
-        entries = [(self.record.visit, noted.pop())] if noted and self.record is not None else []
+        noted = self._recorded.get(reservation, [])
+        entries = [(self.record.update, noted.pop())] if noted and self.record is not None else []
         if not noted:
-            self._recorded.pop(ticket, None)
-        return [*entries, (self._visit, ticket)]
+            self._recorded.pop(reservation, None)
+        return [*entries, (self._update, reservation)]
 
     async def _live(self, every: float) -> None:
         """Show that this run lives also while it makes no calls."""
         while True:
             await self.clock.sleep(every)
             try:
-                await self._visit(self._seen)
+                await self._update(self._seen)
             except ImgtagError as error:
                 log.warning("event=no_heartbeat detail=%s", error)
 
@@ -312,7 +313,7 @@ class Purse:
             )
         if self.job is not None:
             return await self._job_refusal(self.job, why)
-        calls, limit, committed, budget, shared = await self.book.visit(
+        calls, limit, committed, budget, shared = await self.book.update(
             lambda state: (state.calls, state.max_calls, state.committed, state.budget, len(state.places))
         )
         here = f", {self._own:,} of them here" if self._own < calls else ""
@@ -328,7 +329,7 @@ class Purse:
         )
 
     async def _job_refusal(self, job: str, why: Refusal) -> CapReached:
-        found = await self.book.visit(lambda state: jobs.named(state.jobs, job, self._now()))
+        found = await self.book.update(lambda state: jobs.named(state.jobs, job, self._now()))
         here = f", {self._own:,} of them here" if self._own < found.calls else ""
         ways = f"all runs of job {job!r} share it; name a larger {why}, or another job, to go on"
         if why == "max_calls":

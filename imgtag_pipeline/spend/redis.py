@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from imgtag_pipeline.core.shielded import uncut
+from imgtag_pipeline.core.shielded import shielded
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.spend.state import State
 from imgtag_pipeline.urls import redact
@@ -45,7 +45,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(State).decode
 
 
-class RedisBook:
+class RedisRecord:
     """The book under the key `imgtag:calls:NAME`. A process that was not seen for `LEASE` seconds counts as dead."""
 
     beat = LEASE / 4
@@ -73,11 +73,11 @@ class RedisBook:
         self._failure = ""
         self._down_until = float("-inf")
 
-    async def visit(self, change: Callable[[State], T]) -> T:
+    async def update(self, change: Callable[[State], T]) -> T:
         """Usually one round trip: what was written last is tried first."""
-        return await uncut(self._visit(change))
+        return await shielded(self._update(change))
 
-    async def _visit(self, change: Callable[[State], T]) -> T:
+    async def _update(self, change: Callable[[State], T]) -> T:
         async with self._turn:
             if self._ahead is None:  # before the first moment is told
                 self._learn(*await self._asked(self._redis.time))
@@ -137,10 +137,10 @@ class RedisBook:
             "is sent; start it, and run again"
         )
 
-    def appear(self, token: str) -> None:
+    def announce(self, token: str) -> None:
         """The visits show it."""
 
-    def vanish(self, token: str) -> None:
+    def withdraw(self, token: str) -> None:
         """Nothing to clear away."""
 
     def is_alive(self, token: str, seen: float) -> bool:

@@ -78,7 +78,7 @@ class State(msgspec.Struct):
     days: dict[str, int] = {}
 
 
-class Ticket(msgspec.Struct, frozen=True):
+class Reservation(msgspec.Struct, frozen=True):
     """One call that was set aside: in which book, allotment (or job), month and day, and for how much."""
 
     born: str
@@ -112,11 +112,11 @@ def join(
         state.max_calls, state.budget = _least(state.max_calls, max_calls), _least(state.budget, budget)
     else:
         state.max_calls, state.budget = max_calls, budget
-    heir_of = min(dead, key=lambda name: dead[name]) if dead else None
-    if heir_of is not None:
-        del state.places[heir_of]
+    predecessor = min(dead, key=lambda name: dead[name]) if dead else None
+    if predecessor is not None:
+        del state.places[predecessor]
     state.places[token] = now
-    return heir_of
+    return predecessor
 
 
 def join_shared(state: State, job: str | None, now: float, *, max_calls: int | None, budget: int | None) -> None:
@@ -148,7 +148,7 @@ def reserve(
     job: str | None = None,
     day: str = "",
     period: tuple[Period, int] | None = None,
-) -> Ticket | Refusal:
+) -> Reservation | Refusal:
     """Set one call aside, or say what forbids it. Only who has a place, `token`, or names a `job` or the budget of a
     `period` is bound."""
     counts = state.months.setdefault(month, Month())
@@ -169,7 +169,7 @@ def reserve(
     counts.held += most or 0
     counts.unpriced += most is None
     _enter(state, counts, day, most or 0)
-    return Ticket(state.born, state.epoch, month, most, day, job)
+    return Reservation(state.born, state.epoch, month, most, day, job)
 
 
 def spent_in(state: State, period: Period, month: str, day: str) -> int:
@@ -194,55 +194,57 @@ def _enter(state: State, counts: Month, day: str, micro_yuan: int) -> None:
         jobs.enter(state.days, day, micro_yuan)
 
 
-def settle(state: State, ticket: Ticket, billed: Billing, price: Price | None, *, before: int = 0) -> int | None:
+def settle(
+    state: State, reservation: Reservation, billed: Billing, price: Price | None, *, before: int = 0
+) -> int | None:
     """What the call came to; what was set aside for it beyond that is free again."""
-    counts = _counts_of(state, ticket)
-    most = ticket.most or 0
+    counts = _counts_of(state, reservation)
+    most = reservation.most or 0
     cost: int | None = 0
     if billed != "no":
         step = None if price is None else pricing.step(price, before + counts.counted)
         counts.paid += step or 0
         cost = None if step is None else max(0, step)
-    elif ticket.most is None:
+    elif reservation.most is None:
         counts.unpriced -= 1
     setattr(counts, billed, getattr(counts, billed) + 1)
     counts.held -= most
     charged = pricing.drawn(price, most, cost or 0) if price is not None and billed != "no" else 0
-    _enter(state, counts, ticket.day, charged - most)
-    if (allotment := _allotment_of(state, ticket)) is not None:
+    _enter(state, counts, reservation.day, charged - most)
+    if (allotment := _allotment_of(state, reservation)) is not None:
         allotment.committed += charged - most
     return cost
 
 
-def cancel(state: State, ticket: Ticket) -> None:
+def cancel(state: State, reservation: Reservation) -> None:
     """The call was not sent after all: as if it had never been set aside."""
-    counts = _counts_of(state, ticket)
+    counts = _counts_of(state, reservation)
     counts.sent -= 1
-    counts.held -= ticket.most or 0
-    counts.unpriced -= ticket.most is None
-    _enter(state, counts, ticket.day, -(ticket.most or 0))
-    if (allotment := _allotment_of(state, ticket)) is not None:
+    counts.held -= reservation.most or 0
+    counts.unpriced -= reservation.most is None
+    _enter(state, counts, reservation.day, -(reservation.most or 0))
+    if (allotment := _allotment_of(state, reservation)) is not None:
         allotment.calls -= 1
-        allotment.committed -= ticket.most or 0
+        allotment.committed -= reservation.most or 0
 
 
-def _allotment_of(state: State, ticket: Ticket) -> State | Job | None:
+def _allotment_of(state: State, reservation: Reservation) -> State | Job | None:
     """The allotment that the call was set aside in, None where it is over."""
-    if ticket.born != state.born:
+    if reservation.born != state.born:
         return None
-    if ticket.job is not None:
-        return state.jobs.get(jobs.name_of(ticket.job))
-    return state if ticket.epoch == state.epoch else None
+    if reservation.job is not None:
+        return state.jobs.get(jobs.name_of(reservation.job))
+    return state if reservation.epoch == state.epoch else None
 
 
-def _counts_of(state: State, ticket: Ticket) -> Month:
+def _counts_of(state: State, reservation: Reservation) -> Month:
     """The counts in which the ticket's call stands; in another book than its own it is entered first."""
-    counts = state.months.setdefault(ticket.month, Month())
-    if ticket.born != state.born:
+    counts = state.months.setdefault(reservation.month, Month())
+    if reservation.born != state.born:
         counts.sent += 1
-        counts.held += ticket.most or 0
-        counts.unpriced += ticket.most is None
-        _enter(state, counts, ticket.day, ticket.most or 0)
+        counts.held += reservation.most or 0
+        counts.unpriced += reservation.most is None
+        _enter(state, counts, reservation.day, reservation.most or 0)
     return counts
 
 

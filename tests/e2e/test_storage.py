@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import imgtag_pipeline as imgtag
-from imgtag_pipeline.checkpoint.spool import spool_folder
+from imgtag_pipeline.checkpoint.outbox import spool_folder
 from imgtag_pipeline.cli.arguments import storage_options
 from imgtag_pipeline.core.filesystems import path_text, storage_words
 from imgtag_pipeline.errors import ConfigError

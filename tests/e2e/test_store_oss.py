@@ -3,7 +3,7 @@
 import pytest
 
 from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, open_store
-from imgtag_pipeline.checkpoint.writer import Pace
+from imgtag_pipeline.checkpoint.writer import FlushPolicy
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.emulator import EmulatorOptions, run_in_thread
 from imgtag_pipeline.emulator.faults import parse_all
@@ -34,7 +34,7 @@ def opened(cloud, tmp_path):
             clock=SystemClock(),
             storage_options=options,
             spool=tmp_path / host,
-            tuning=Tuning(pace=Pace(parts_every=3600, put_every=3600)),
+            tuning=Tuning(pace=FlushPolicy(parts_every=3600, put_every=3600)),
         )
 
     opened.options = options

@@ -125,7 +125,7 @@ def forks(tmp_path_factory):
     running.close()
 
 
-class Desk:
+class Journal:
     """A table of image URLs on the disk, a store beside it, and a cloud: what a run needs."""
 
     def __init__(self, folder, forks, emulator):
@@ -135,7 +135,7 @@ class Desk:
     def beside(self, name):
         """A desk with a folder of its own in this one's, and the same cloud."""
         (self.folder / name).mkdir()
-        return Desk(self.folder / name, self._forks, self.emulator)
+        return Journal(self.folder / name, self._forks, self.emulator)
 
     def write(self, count, urls=None):
         """A table of so many images; the URLs."""
@@ -179,4 +179,4 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path, forks, emulator):
     """A table, a store and a cloud in this process: `desk.write(100)`, `desk.start(...)`, `desk.emulator.ledger`."""
-    return Desk(tmp_path, forks, emulator)
+    return Journal(tmp_path, forks, emulator)

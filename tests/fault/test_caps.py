@@ -11,7 +11,7 @@ from imgtag_pipeline.api import ledger
 from imgtag_pipeline.pipeline.records import books_folder
 from imgtag_pipeline.providers import get
 from imgtag_pipeline.providers.toolkit.credentials import Keys
-from imgtag_pipeline.spend import FileBook, Purse
+from imgtag_pipeline.spend import FileRecord, SpendGuard
 from imgtag_pipeline.spend.ledger import name_of
 
 pytestmark = pytest.mark.emulator(is_synthetic=True, latency=0.02)
@@ -81,10 +81,10 @@ class Trial:
     async def _holder(self):
         provider = get("viapi/TaggingImage", endpoint=self.desk.emulator.url, credentials=Keys("emulator", "emulator"))
         name = name_of(provider.quota.key, provider.address)
-        book = FileBook(books_folder(self.store, None), name, key=provider.quota.key, address=provider.address)
+        book = FileRecord(books_folder(self.store, None), name, key=provider.quota.key, address=provider.address)
         micro_yuan = round(self.cap * YUAN * 1e6)
         limit = {"max_calls": self.cap} if self.kind == "--max-calls" else {"budget_micro_yuan": micro_yuan}
-        holder = Purse(provider.price, book=book, **limit)
+        holder = SpendGuard(provider.price, book=book, **limit)
         await holder.open()
         return holder
 

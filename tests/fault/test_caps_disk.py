@@ -14,7 +14,7 @@ from imgtag_pipeline.errors import CapReached, StoreError
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.providers import get
-from imgtag_pipeline.spend import FileBook, Purse
+from imgtag_pipeline.spend import FileRecord, SpendGuard
 from imgtag_pipeline.spend.files import read_book
 
 PRICE = Price(((None, 2500),))
@@ -48,14 +48,14 @@ class Faulty(Files):
             raise OSError(self.code, os.strerror(self.code))
 
 
-async def calls_until_it_fails(purse):
+async def calls_until_it_fails(spend_guard):
     """As a run does: set aside, send, settle; stop at the first call that cannot be set aside. (sent, the error)"""
     for sent in range(CALLS + 1):
         try:
-            ticket = await purse.reserve()
+            ticket = await spend_guard.reserve()
         except (StoreError, CapReached) as error:
             return sent, error
-        await purse.settle(ticket, "yes")
+        await spend_guard.settle(ticket, "yes")
     return CALLS + 1, None
 
 
@@ -76,13 +76,13 @@ def written(book):
 async def test_the_nth_write_goes_wrong(tmp_path, nth, kind, lasts):
     """Whatever was sent is in the book, all but the one change that the disk lied about; the next run keeps the cap."""
     disk = Faulty(kind, nth, lasts=lasts)
-    purse = Purse(PRICE, max_calls=CALLS, book=FileBook(tmp_path, "x", disk=disk))
-    sent, error = await calls_until_it_fails(purse)
+    spend_guard = SpendGuard(PRICE, max_calls=CALLS, book=FileRecord(tmp_path, "x", disk=disk))
+    sent, error = await calls_until_it_fails(spend_guard)
     assert sent <= CALLS
     assert "caps cannot be kept" in str(error) or (isinstance(error, CapReached) and sent == CALLS)
-    await purse.close()
-    assert written(purse.book) >= sent - (kind == "lies")
-    heir = Purse(PRICE, max_calls=CALLS, book=FileBook(tmp_path, "x"))
+    await spend_guard.close()
+    assert written(spend_guard.book) >= sent - (kind == "lies")
+    heir = SpendGuard(PRICE, max_calls=CALLS, book=FileRecord(tmp_path, "x"))
     assert (await calls_until_it_fails(heir))[0] <= CALLS
     await heir.close()
 
@@ -91,31 +91,31 @@ async def test_the_nth_write_goes_wrong(tmp_path, nth, kind, lasts):
 async def test_a_sync_that_fails_is_noticed_before_the_next_call(tmp_path, how):
     """Not at the end of the run: what was set aside since may be gone after a power cut, whatever later syncs say."""
     disk = Faulty(syncs_fail=True, code=FAILURES[how])
-    purse = Purse(PRICE, max_calls=CALLS, book=FileBook(tmp_path, "x", disk=disk))
-    ticket = await purse.reserve()
+    spend_guard = SpendGuard(PRICE, max_calls=CALLS, book=FileRecord(tmp_path, "x", disk=disk))
+    ticket = await spend_guard.reserve()
     while not disk.syncs:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.01)
     disk.syncs_fail = False
     for _ in range(2):
         with pytest.raises(StoreError, match="make room or give access") as caught:
-            await purse.reserve()
+            await spend_guard.reserve()
     assert os.strerror(FAILURES[how]) in str(caught.value)
-    assert await purse.settle(ticket, "yes") == 2500
-    await purse.close()
+    assert await spend_guard.settle(ticket, "yes") == 2500
+    await spend_guard.close()
 
 
 async def test_changes_are_synced_together_and_none_is_forgotten(tmp_path):
     """Many calls, few syncs; the last change is synced also when nothing follows it."""
     disk = Faulty()
-    purse = Purse(PRICE, book=FileBook(tmp_path, "x", disk=disk))
+    spend_guard = SpendGuard(PRICE, book=FileRecord(tmp_path, "x", disk=disk))
     for _ in range(100):
-        await purse.settle(await purse.reserve(), "yes")
+        await spend_guard.settle(await spend_guard.reserve(), "yes")
     during = disk.syncs
     while disk.syncs == during:
         await asyncio.sleep(0.01)
     assert disk.syncs < 20
-    await purse.close()
+    await spend_guard.close()
 
 
 @pytest.mark.parametrize("how", FAILURES)
@@ -134,7 +134,7 @@ def test_a_disk_that_fails_in_the_middle_of_a_run(
         "progress": False,
     }
     with monkeypatch.context() as patched:
-        patched.setattr(money, "FileBook", partial(FileBook, disk=disk))
+        patched.setattr(money, "FileRecord", partial(FileRecord, disk=disk))
         with pytest.raises(StoreError, match="caps cannot be kept") as caught:
             api.label(table, **settings, **words)
     assert str(caught.value).count(os.strerror(FAILURES[how])) == 1

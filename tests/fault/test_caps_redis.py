@@ -14,9 +14,9 @@ from imgtag_pipeline.api import ledger
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import CapReached, StoreError
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.spend import FileBook, Purse
+from imgtag_pipeline.spend import FileRecord, SpendGuard
 from imgtag_pipeline.spend.ledger import read
-from imgtag_pipeline.spend.redis import RedisBook
+from imgtag_pipeline.spend.redis import RedisRecord
 
 pytestmark = pytest.mark.redis
 
@@ -69,16 +69,16 @@ def redis_url(server):
     return server.url
 
 
-async def spend(purse):
+async def spend(spend_guard):
     """Calls until the cap is reached; how many."""
     count = 0
     while True:
         try:
-            ticket = await purse.reserve()
+            ticket = await spend_guard.reserve()
         except CapReached:
             return count
         await asyncio.sleep(0)
-        await purse.settle(ticket, "yes")
+        await spend_guard.settle(ticket, "yes")
         count += 1
 
 
@@ -86,17 +86,17 @@ async def spend(purse):
 async def test_hosts_share_one_cap(redis_url, tmp_path, words):
     """Four hosts with four workers each send exactly the cap, and each host's ledger has its own calls."""
     purses = [
-        Purse(PRICE, book=RedisBook(redis_url, "x"), record=FileBook(tmp_path / str(host), "x"), **words)
+        SpendGuard(PRICE, book=RedisRecord(redis_url, "x"), record=FileRecord(tmp_path / str(host), "x"), **words)
         for host in range(4)
     ]
-    for purse in purses:
-        await purse.open()
-    counts = await asyncio.gather(*(spend(purse) for purse in purses for _ in range(4)))
+    for spend_guard in purses:
+        await spend_guard.open()
+    counts = await asyncio.gather(*(spend(spend_guard) for spend_guard in purses for _ in range(4)))
     assert sum(counts) == 200
     assert sum(read(tmp_path / str(host))[0].yes for host in range(4)) == 200
-    for purse in purses:
-        await purse.close()
-    again = Purse(PRICE, book=RedisBook(redis_url, "x"), **words)
+    for spend_guard in purses:
+        await spend_guard.close()
+    again = SpendGuard(PRICE, book=RedisRecord(redis_url, "x"), **words)
     assert await spend(again) == 200
     await again.close()
 
@@ -104,15 +104,15 @@ async def test_hosts_share_one_cap(redis_url, tmp_path, words):
 async def test_hosts_share_a_jobs_cap(redis_url):
     """Hosts at once, one that dies, and hosts later: 200 calls in all, and a larger figure lets them go on."""
     words = {"max_calls": 200, "job": "2026-11-26"}
-    dead = Purse(PRICE, book=RedisBook(redis_url, "x"), **words)
+    dead = SpendGuard(PRICE, book=RedisRecord(redis_url, "x"), **words)
     for _ in range(20):
         await dead.reserve()
-    purses = [Purse(PRICE, book=RedisBook(redis_url, "x"), **words) for _ in range(4)]
-    assert sum(await asyncio.gather(*(spend(purse) for purse in purses for _ in range(4)))) == 180
-    for purse in purses:
-        await purse.close()
+    purses = [SpendGuard(PRICE, book=RedisRecord(redis_url, "x"), **words) for _ in range(4)]
+    assert sum(await asyncio.gather(*(spend(spend_guard) for spend_guard in purses for _ in range(4)))) == 180
+    for spend_guard in purses:
+        await spend_guard.close()
     for most, left in ((200, 0), (210, 10), (100, 0)):
-        later = Purse(PRICE, book=RedisBook(redis_url, "x"), max_calls=most, job="2026-11-26")
+        later = SpendGuard(PRICE, book=RedisRecord(redis_url, "x"), max_calls=most, job="2026-11-26")
         assert await spend(later) == left
         await later.close()
     await dead.close()
@@ -120,10 +120,10 @@ async def test_hosts_share_a_jobs_cap(redis_url):
 
 async def test_a_dead_hosts_calls_stay_counted(redis_url):
     """Whoever is run in its place goes on with what is left."""
-    dead = Purse(PRICE, max_calls=10, book=RedisBook(redis_url, "x"))
+    dead = SpendGuard(PRICE, max_calls=10, book=RedisRecord(redis_url, "x"))
     for _ in range(4):
         await dead.reserve()
-    heir = Purse(PRICE, max_calls=10, book=RedisBook(redis_url, "x"))
+    heir = SpendGuard(PRICE, max_calls=10, book=RedisRecord(redis_url, "x"))
     assert await spend(heir) == 6
     await heir.close()
     await dead.close()
@@ -131,17 +131,17 @@ async def test_a_dead_hosts_calls_stay_counted(redis_url):
 
 async def test_no_redis_no_call():
     """A cap that cannot be kept is an error before the first call."""
-    purse = Purse(PRICE, max_calls=10, book=RedisBook("redis://127.0.0.1:1/0", "x"))
+    spend_guard = SpendGuard(PRICE, max_calls=10, book=RedisRecord("redis://127.0.0.1:1/0", "x"))
     with pytest.raises(StoreError, match="caps cannot be kept"):
-        await purse.open()
-    await purse.close()
+        await spend_guard.open()
+    await spend_guard.close()
 
 
 async def test_a_redis_password_is_not_told():
     """Not in the sentence about where the book lies."""
-    purse = Purse(PRICE, max_calls=10, book=RedisBook("redis://user:canary@127.0.0.1:1/0", "x"))
+    spend_guard = SpendGuard(PRICE, max_calls=10, book=RedisRecord("redis://user:canary@127.0.0.1:1/0", "x"))
     with pytest.raises(StoreError) as caught:
-        await purse.open()
+        await spend_guard.open()
     assert "canary" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
 
@@ -149,21 +149,21 @@ async def test_a_redis_password_is_not_told():
 def hosts(server, tmp_path, count=4, cap=200, first=0):
     """So many hosts that share a cap."""
     return [
-        Purse(PRICE, max_calls=cap, book=RedisBook(server.url, "x"), record=FileBook(tmp_path / str(number), "x"))
-        for number in range(first, first + count)
+        SpendGuard(PRICE, max_calls=cap, book=RedisRecord(server.url, "x"), record=FileRecord(folder, "x"))
+        for folder in (tmp_path / str(number) for number in range(first, first + count))
     ]
 
 
-async def spend_slowly(purse, sent):
+async def spend_slowly(spend_guard, sent):
     """Calls until the cap is reached or cannot be kept any more; how it ended."""
     while True:
         try:
-            ticket = await purse.reserve()
+            ticket = await spend_guard.reserve()
         except (CapReached, StoreError) as error:
             return error
-        sent.append(purse.token)
+        sent.append(spend_guard.token)
         await asyncio.sleep(0.002)
-        await purse.settle(ticket, "yes")
+        await spend_guard.settle(ticket, "yes")
 
 
 async def until(sent, count):
@@ -174,7 +174,7 @@ async def until(sent, count):
 async def test_redis_dies_in_the_middle(server, tmp_path, figure):
     """Nobody sends what cannot be set aside; one sentence says why; each host's ledger has its own calls."""
     purses, sent = hosts(server, tmp_path), []
-    running = [asyncio.create_task(spend_slowly(purse, sent)) for purse in purses for _ in range(3)]
+    running = [asyncio.create_task(spend_slowly(spend_guard, sent)) for spend_guard in purses for _ in range(3)]
     await until(sent, 60)
     server.kill()
     errors = await asyncio.gather(*running)
@@ -182,8 +182,8 @@ async def test_redis_dies_in_the_middle(server, tmp_path, figure):
         f"the book of calls x in the Redis at {server.url} cannot be reached (ConnectionError), so caps cannot be kept "
         "and nothing is sent; start it, and run again"
     }
-    for purse in purses:
-        await purse.close()
+    for spend_guard in purses:
+        await spend_guard.close()
     rows = [read(tmp_path / str(number))[0] for number in range(4)]
     assert sum(row.yes + row.unknown for row in rows) == len(sent) <= 200
     figure("caps in Redis: killed in the middle", "4 hosts", f"{len(sent)} of 200 calls, then none")
@@ -194,7 +194,7 @@ async def test_redis_dies_in_the_middle(server, tmp_path, figure):
 async def test_redis_comes_back_without_what_it_knew(server, tmp_path, figure, snapshot):
     """Empty, or as an old snapshot has it: those who knew more stop, and so does whoever joined them since."""
     purses, sent = hosts(server, tmp_path), []
-    running = [asyncio.create_task(spend_slowly(purse, sent)) for purse in purses for _ in range(3)]
+    running = [asyncio.create_task(spend_slowly(spend_guard, sent)) for spend_guard in purses for _ in range(3)]
     if snapshot:
         await until(sent, snapshot)
         await asyncio.to_thread(server.save)
@@ -207,8 +207,8 @@ async def test_redis_comes_back_without_what_it_knew(server, tmp_path, figure, s
     assert all(isinstance(error, StoreError) for error in errors), errors
     assert any("was lost or put back to an older state" in str(error) for error in errors)
     assert len(sent) < 200
-    for purse in (*purses, late):
-        await purse.close()
+    for spend_guard in (*purses, late):
+        await spend_guard.close()
     again = hosts(server, tmp_path, 1, first=10)[0]
     assert await spend(again) == 200
     await again.close()
@@ -243,11 +243,11 @@ async def test_a_reply_that_got_lost_is_not_counted_twice(server):
     way = Forgetful(server.port)
     async with await asyncio.start_server(way, "127.0.0.1", 0) as proxy:
         url = f"redis://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/0"
-        purses = [Purse(PRICE, max_calls=100, book=RedisBook(url, "x")) for _ in range(2)]
-        counts = await asyncio.gather(*(spend(purse) for purse in purses))
-        (month,) = await purses[0].book.visit(lambda state: list(state.months.values()))
-        for purse in purses:
-            await purse.close()
+        purses = [SpendGuard(PRICE, max_calls=100, book=RedisRecord(url, "x")) for _ in range(2)]
+        counts = await asyncio.gather(*(spend(spend_guard) for spend_guard in purses))
+        (month,) = await purses[0].book.update(lambda state: list(state.months.values()))
+        for spend_guard in purses:
+            await spend_guard.close()
     assert way.lost > 10
     assert sum(counts) == 100
     assert (month.sent, month.yes, month.held) == (100, 100, 0)
@@ -301,26 +301,26 @@ async def test_a_cap_holds_though_a_hosts_clock_is_wrong(server, tmp_path, monke
         def now(self):
             return super().now() + timedelta(seconds=ahead)
 
-    right = Purse(PRICE, max_calls=40, book=RedisBook(server.url, "clocks"))
-    wrong = Purse(PRICE, max_calls=40, book=RedisBook(server.url, "clocks"), clock=WrongClock())
+    right = SpendGuard(PRICE, max_calls=40, book=RedisRecord(server.url, "clocks"))
+    wrong = SpendGuard(PRICE, max_calls=40, book=RedisRecord(server.url, "clocks"), clock=WrongClock())
     sent = 0
 
-    async def one(purse, clock):
+    async def one(spend_guard, clock):
         nonlocal sent
         monkeypatch.setattr(room, "time", clock)
-        ticket = await purse.reserve()
+        ticket = await spend_guard.reserve()
         sent += 1
-        await purse.settle(ticket, "yes")
+        await spend_guard.settle(ticket, "yes")
 
-    async def work(purse, clock):
+    async def work(spend_guard, clock):
         for _ in range(100):
-            await one(purse, clock)
+            await one(spend_guard, clock)
 
     await right.reserve()
     sent += 1
-    for purse, clock in ((wrong, Wrong), (right, time)):
+    for spend_guard, clock in ((wrong, Wrong), (right, time)):
         with pytest.raises(CapReached):
-            await work(purse, clock)
+            await work(spend_guard, clock)
     assert sent == 40
-    for purse in (right, wrong):
-        await purse.close()
+    for spend_guard in (right, wrong):
+        await spend_guard.close()

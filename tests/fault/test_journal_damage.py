@@ -12,9 +12,9 @@ import pyarrow as pa
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.frames import OVERHEAD, Kind, scan
 from imgtag_pipeline.checkpoint.hash import digest
-from imgtag_pipeline.checkpoint.journal import Notes, Segment, SegmentReader, marks, write_jobs
 from imgtag_pipeline.checkpoint.layout import Identity
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
+from imgtag_pipeline.checkpoint.segment import OpenMarks, Segment, SegmentReader, marks, write_jobs
 from imgtag_pipeline.checkpoint.store import open_store
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Job, Outcome, Tag
@@ -40,7 +40,7 @@ ROWS = {f"k{number}": written((number,)).to_pylist()[0] for number in range(200)
 
 def journal(folder: Path, frames: int) -> Path:
     """A dead run's journal: marks, a job and claims, and after each some outcomes."""
-    segment = Segment(folder / "t-000001.journal", seed=SEED, header={"run": "r"}, notes=Notes(), files=Files())
+    segment = Segment(folder / "t-000001.journal", seed=SEED, header={"run": "r"}, notes=OpenMarks(), files=Files())
     job = Job("j", SystemClock().now())
     segment.append([(Kind.JOB, write_jobs({"job": job})), (Kind.CLAIM, digest("x"))])
     number = 0

@@ -16,7 +16,7 @@ from imgtag_pipeline.emulator import Account
 from imgtag_pipeline.pipeline.records import books_folder
 from imgtag_pipeline.providers import Keys, get
 from imgtag_pipeline.spend import ledger
-from imgtag_pipeline.spend.files import FileBook
+from imgtag_pipeline.spend.files import FileRecord
 from imgtag_pipeline.spend.pricing import month_of
 from imgtag_pipeline.spend.state import Month
 
@@ -80,9 +80,10 @@ def enter_earlier_calls(words, calls):
     key, address = provider.quota.key, provider.address
 
     async def enter():
-        book = FileBook(books_folder(words["checkpoint"], None), ledger.name_of(key, address), key=key, address=address)
+        folder, name = books_folder(words["checkpoint"], None), ledger.name_of(key, address)
+        book = FileRecord(folder, name, key=key, address=address)
         month = month_of(SystemClock().now())
-        await book.visit(lambda state: state.months.update({month: Month(sent=calls, yes=calls)}))
+        await book.update(lambda state: state.months.update({month: Month(sent=calls, yes=calls)}))
         await book.close()
 
     asyncio.run(enter())

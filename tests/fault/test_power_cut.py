@@ -14,7 +14,7 @@ import pytest
 
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.store import Tuning, compact, open_store
-from imgtag_pipeline.checkpoint.writer import Pace
+from imgtag_pipeline.checkpoint.writer import FlushPolicy
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Job, Outcome, Tag
 
@@ -164,7 +164,7 @@ def outcome(key: str) -> Outcome:
 
 
 def opened(url: Path, files: Files, sync_every: float = 0.0):
-    tuning = Tuning(pace=Pace(sync_every=sync_every, seal_rows=3), files=files)
+    tuning = Tuning(pace=FlushPolicy(sync_every=sync_every, seal_rows=3), files=files)
     return open_store(str(url), identity=IDENTITY, run_id="run", clock=SystemClock(), tuning=tuning)
 
 

@@ -16,8 +16,8 @@ import pytest
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.limiter import Limiter
-from imgtag_pipeline.limiter.lane import Lane
-from imgtag_pipeline.limiter.redis import RedisShelf
+from imgtag_pipeline.limiter.queue import QuotaQueue
+from imgtag_pipeline.limiter.redis import RedisRecord
 from imgtag_pipeline.model import Quota
 
 _SPEC = importlib.util.spec_from_file_location("quota_crowd", Path(__file__).with_name("quota_crowd.py"))
@@ -77,7 +77,7 @@ class Hosts:
     def __init__(self, url, number, qps=QPS, **options):
         clock = SystemClock()
         self.qps, self.sent, self.problems = qps, [], []
-        self.lanes = [Lane(qps, RedisShelf(url, "key", qps, clock, **options), clock) for _ in range(number)]
+        self.lanes = [QuotaQueue(qps, RedisRecord(url, "key", qps, clock, **options), clock) for _ in range(number)]
 
     async def __aenter__(self):
         self.workers = [asyncio.create_task(self.work(lane)) for lane in self.lanes for _ in range(8)]
@@ -239,7 +239,7 @@ async def test_a_wrong_password_is_a_configuration_error(redis):
 async def test_nothing_is_sent_once_redis_is_lost(redis, caplog):
     """When Redis dies for good, every further call gets a store error, after one warning."""
     clock = SystemClock()
-    lane = Lane(QPS, RedisShelf(redis.url, "key", QPS, clock, lost_after=0.5), clock)
+    lane = QuotaQueue(QPS, RedisRecord(redis.url, "key", QPS, clock, lost_after=0.5), clock)
     slot = await lane.acquire()
     slot.sent()
     slot.replied()
@@ -254,7 +254,7 @@ async def test_nothing_is_sent_once_redis_is_lost(redis, caplog):
 async def test_a_redis_without_room_is_said_so(redis):
     """A Redis that refuses to write ends the sending with the reason."""
     clock = SystemClock()
-    lane = Lane(QPS, RedisShelf(redis.url, "key", QPS, clock), clock)
+    lane = QuotaQueue(QPS, RedisRecord(redis.url, "key", QPS, clock), clock)
     (await lane.acquire()).sent()
     redis.tell("CONFIG", "SET", "maxmemory", 1)
     with pytest.raises(StoreError, match="refuses"):

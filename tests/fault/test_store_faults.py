@@ -16,7 +16,7 @@ import pytest
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
 from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, open_store
-from imgtag_pipeline.checkpoint.writer import Pace
+from imgtag_pipeline.checkpoint.writer import FlushPolicy
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.model import Outcome, Tag
@@ -122,7 +122,7 @@ async def use(store, ledger: Ledger, images: int) -> None:
 async def scenario(url: str, spool: Path, files: Files, images: int, run: str) -> Ledger:
     """One run on files that may fail."""
     ledger = Ledger()
-    pace = Pace(sync_every=0, seal_rows=max(5, images // 5), parts_every=3600, put_every=3600)
+    pace = FlushPolicy(sync_every=0, seal_rows=max(5, images // 5), parts_every=3600, put_every=3600)
     tuning = Tuning(pace=pace, files=files)
     try:
         store = open_store(url, identity=IDENTITY, run_id=run, clock=SystemClock(), spool=spool, tuning=tuning)
@@ -279,11 +279,11 @@ import asyncio, sys
 from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, open_store
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Outcome, Tag
-from imgtag_pipeline.checkpoint.writer import Pace
+from imgtag_pipeline.checkpoint.writer import FlushPolicy
 
 async def main(url, keys, wants_claims):
     store = open_store(url, identity={"address": "viapi/TaggingImage"}, run_id="w", clock=SystemClock(),
-                       tuning=Tuning(pace=Pace(seal_rows=40)))
+                       tuning=Tuning(pace=FlushPolicy(seal_rows=40)))
     print("start", *store.possibly_billed, flush=True)
     print("known", *(key for key, status in zip(keys, store.lookup(keys)) if status), flush=True)
     async def ask(key):

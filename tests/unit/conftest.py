@@ -9,7 +9,7 @@ import pytest
 
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.store import Tuning, open_store
-from imgtag_pipeline.checkpoint.writer import Pace
+from imgtag_pipeline.checkpoint.writer import FlushPolicy
 from imgtag_pipeline.testing import FakeClock
 
 IDENTITY = {"address": "viapi/TaggingImage", "options": {"a": 1}}
@@ -31,7 +31,7 @@ class Place:
     def open(self, *, identity=IDENTITY, files: Files | None = None, object_bytes: int = 8 << 20, **pace):
         """The store, as a new run sees it."""
         tuning = Tuning(
-            pace=Pace(**{"sync_every": 60.0, "parts_every": 3600.0, "put_every": 3600.0, **pace}),
+            pace=FlushPolicy(**{"sync_every": 60.0, "parts_every": 3600.0, "put_every": 3600.0, **pace}),
             files=files or Files(),
             object_bytes=object_bytes,
         )

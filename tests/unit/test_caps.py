@@ -12,7 +12,7 @@ import pytest
 
 from imgtag_pipeline.errors import CapReached, ConfigError, StoreError
 from imgtag_pipeline.model import Price
-from imgtag_pipeline.spend import FileBook, MemoryBook, Purse, jobs, state
+from imgtag_pipeline.spend import FileRecord, MemoryRecord, SpendGuard, jobs, state
 from imgtag_pipeline.spend.files import read_book
 from imgtag_pipeline.spend.jobs import IDLE_SECONDS, MOST_JOBS
 from imgtag_pipeline.spend.locks import locked
@@ -23,7 +23,7 @@ PRICE = Price(((10, 2500), (None, 2000)))
 TENCENT = Price(((100, 1100), (None, 900)), scheme="whole-month", free_calls=3)
 
 
-class Processes(FileBook):
+class Processes(FileRecord):
     """A book in which the test says who is alive."""
 
     dead = frozenset()
@@ -35,17 +35,17 @@ class Processes(FileBook):
 def purse_of(folder, name="a", *, dead=(), **words):
     book = Processes(folder, "viapi", key="viapi:x:me", address="viapi/x")
     book.dead = frozenset(dead)
-    return Purse(PRICE, book=book, token=name, clock=FakeClock(), **words)
+    return SpendGuard(PRICE, book=book, token=name, clock=FakeClock(), **words)
 
 
-async def spend(purse, most=1000, billed="yes"):
+async def spend(spend_guard, most=1000, billed="yes"):
     """Calls until the cap is reached; how many."""
     for count in range(most):
         try:
-            ticket = await purse.reserve()
+            ticket = await spend_guard.reserve()
         except CapReached:
             return count
-        await purse.settle(ticket, billed)
+        await spend_guard.settle(ticket, billed)
     return most
 
 
@@ -60,9 +60,9 @@ async def test_processes_share_one_cap(tmp_path):
 async def test_the_next_run_has_the_whole_cap_again(tmp_path):
     """An allotment is over when everybody has ended orderly."""
     for _ in range(2):
-        purse = purse_of(tmp_path, max_calls=10)
-        assert await spend(purse) == 10
-        await purse.close()
+        spend_guard = purse_of(tmp_path, max_calls=10)
+        assert await spend(spend_guard) == 10
+        await spend_guard.close()
 
 
 async def test_a_run_after_a_death_goes_on_with_what_is_left(tmp_path):
@@ -92,9 +92,9 @@ async def test_a_refusal_says_who_used_the_cap_up(tmp_path):
 
 async def test_an_interrupt_while_closing_gives_the_place_up(tmp_path):
     """A notebook's process lives on: its next run has the whole cap."""
-    purse = purse_of(tmp_path, max_calls=10)
-    await spend(purse, 4)
-    await cut_short(purse, purse.close(), 1)
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    await spend(spend_guard, 4)
+    await cut_short(spend_guard, spend_guard.close(), 1)
     assert os.listdir(tmp_path) == ["viapi.book"]
     assert await spend(purse_of(tmp_path, max_calls=10)) == 10
 
@@ -143,78 +143,78 @@ async def test_a_run_without_a_cap_is_not_bound_but_counts(tmp_path):
 @pytest.mark.parametrize(("billed", "calls"), [("yes", 4), ("unknown", 4), ("no", 1000)])
 async def test_a_budget_gives_back_what_was_not_billed(billed, calls):
     """Calls that may have been paid count as paid."""
-    assert await spend(Purse(PRICE, budget_micro_yuan=10_000), billed=billed) == calls
+    assert await spend(SpendGuard(PRICE, budget_micro_yuan=10_000), billed=billed) == calls
 
 
 async def test_max_calls_counts_also_what_was_not_billed():
     """A throttled call was sent, too."""
-    assert await spend(Purse(PRICE, max_calls=7), billed="no") == 7
+    assert await spend(SpendGuard(PRICE, max_calls=7), billed="no") == 7
 
 
 async def test_a_budget_that_is_exactly_enough_is_enough():
     """Tier by tier, to the micro-yuan, with several calls open at once."""
-    purse = Purse(PRICE, budget_micro_yuan=10 * 2500 + 5 * 2000)
+    spend_guard = SpendGuard(PRICE, budget_micro_yuan=10 * 2500 + 5 * 2000)
 
     async def call():
-        ticket = await purse.reserve()
+        ticket = await spend_guard.reserve()
         await asyncio.sleep(0)
-        await purse.settle(ticket, "yes")
+        await spend_guard.settle(ticket, "yes")
 
     await asyncio.gather(*(call() for _ in range(15)))
     with pytest.raises(CapReached):
-        await purse.reserve()
+        await spend_guard.reserve()
 
 
 async def test_free_calls_need_no_budget():
     """A vendor's free calls of a month are made with a budget of nothing."""
-    assert await spend(Purse(TENCENT, budget_micro_yuan=0)) == 3
+    assert await spend(SpendGuard(TENCENT, budget_micro_yuan=0)) == 3
 
 
 async def test_a_month_that_becomes_cheaper_is_entered_as_the_vendor_bills_it():
     """The call that reaches the tier costs nothing, and the ledger has the whole month at the tier's price."""
-    purse = Purse(TENCENT, budget_micro_yuan=10**9)
+    spend_guard = SpendGuard(TENCENT, budget_micro_yuan=10**9)
     for _ in range(101):
-        ticket = await purse.reserve()
-        assert await purse.settle(ticket, "yes") >= 0
-    (month,) = purse.book.state.months.values()
+        ticket = await spend_guard.reserve()
+        assert await spend_guard.settle(ticket, "yes") >= 0
+    (month,) = spend_guard.book.state.months.values()
     assert (month.paid, month.held) == ((101 - 3) * 900, 0)
 
 
 async def test_free_calls_are_not_given_out_twice():
     """A paid call that ends before free ones that are open takes one of their places; the budget holds all the same."""
-    purse = Purse(TENCENT, budget_micro_yuan=1100)
-    first = [await purse.reserve() for _ in range(4)]
-    assert await purse.settle(first.pop(), "yes") == 0
+    spend_guard = SpendGuard(TENCENT, budget_micro_yuan=1100)
+    first = [await spend_guard.reserve() for _ in range(4)]
+    assert await spend_guard.settle(first.pop(), "yes") == 0
     with pytest.raises(CapReached):
-        await asyncio.gather(purse.reserve(), *(purse.settle(ticket, "yes") for ticket in first))
-    (month,) = purse.book.state.months.values()
+        await asyncio.gather(spend_guard.reserve(), *(spend_guard.settle(ticket, "yes") for ticket in first))
+    (month,) = spend_guard.book.state.months.values()
     assert (month.sent, month.paid) == (4, 1100)
 
 
 async def test_tiers_begin_anew_when_a_run_lasts_into_the_next_month(tmp_path):
     """What other hosts had billed before counts in its own month only."""
-    purse = purse_of(tmp_path, billed_before=10)
-    assert await purse.settle(await purse.reserve(), "yes") == 2000
-    await purse.clock.advance(40 * 86_400)
-    assert await purse.settle(await purse.reserve(), "yes") == 2500
+    spend_guard = purse_of(tmp_path, billed_before=10)
+    assert await spend_guard.settle(await spend_guard.reserve(), "yes") == 2000
+    await spend_guard.clock.advance(40 * 86_400)
+    assert await spend_guard.settle(await spend_guard.reserve(), "yes") == 2500
 
 
 async def test_a_call_that_was_not_sent_leaves_no_trace():
     """Neither in the cap nor in the ledger."""
-    purse = Purse(PRICE, max_calls=1, book=MemoryBook())
-    await purse.cancel(await purse.reserve())
-    assert await spend(purse) == 1
-    (month,) = purse.book.state.months.values()
+    spend_guard = SpendGuard(PRICE, max_calls=1, book=MemoryRecord())
+    await spend_guard.cancel(await spend_guard.reserve())
+    assert await spend(spend_guard) == 1
+    (month,) = spend_guard.book.state.months.values()
     assert (month.sent, month.held) == (1, 0)
 
 
 async def test_waiting_calls_end_when_open_ones_take_the_rest():
     """A call waits while open ones might turn out free, and is refused when they did not."""
-    purse = Purse(PRICE, budget_micro_yuan=2500)
-    ticket = await purse.reserve()
-    waiting = asyncio.create_task(purse.reserve())
+    spend_guard = SpendGuard(PRICE, budget_micro_yuan=2500)
+    ticket = await spend_guard.reserve()
+    waiting = asyncio.create_task(spend_guard.reserve())
     await asyncio.sleep(0)
-    await purse.settle(ticket, "unknown")
+    await spend_guard.settle(ticket, "unknown")
     with pytest.raises(CapReached, match="run again"):
         await waiting
 
@@ -222,22 +222,22 @@ async def test_waiting_calls_end_when_open_ones_take_the_rest():
 @pytest.mark.parametrize("damage", ["first", "second"])
 async def test_a_torn_write_leaves_what_stood_before(tmp_path, damage):
     """At most the last change is lost."""
-    purse = purse_of(tmp_path, max_calls=10)
-    await spend(purse, 3)
-    data = bytearray(purse.book.path.read_bytes())
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    await spend(spend_guard, 3)
+    data = bytearray(spend_guard.book.path.read_bytes())
     at = 30 if damage == "first" else 16_384 + 30
     data[at] ^= 1
-    purse.book.path.write_bytes(data)
-    assert read_book(purse.book.path).calls == 3
+    spend_guard.book.path.write_bytes(data)
+    assert read_book(spend_guard.book.path).calls == 3
 
 
-class Late(MemoryBook):
+class Late(MemoryRecord):
     """A book whose visitors hear of their visits late, as from a thread: the n-th after so many turns of the loop."""
 
     turns = ()
 
-    async def visit(self, change):
-        result = await super().visit(change)
+    async def update(self, change):
+        result = await super().update(change)
         for _ in range(next(self.turns, 1) if self.turns else 0):
             await asyncio.sleep(0)
         return result
@@ -246,59 +246,60 @@ class Late(MemoryBook):
 @pytest.mark.parametrize("turns", [(5, 1, 1), (1, 5, 1), (1, 1, 5), (3, 2, 1), (1, 5, 5)])
 async def test_a_call_is_refused_only_when_no_open_one_may_turn_out_free(turns):
     """However the visits of three workers fall together: the throttled call of one leaves its money to the others."""
-    purse = Purse(PRICE, budget_micro_yuan=2500, book=Late())
-    await purse.open()
-    purse.book.turns = iter(turns)
+    spend_guard = SpendGuard(PRICE, budget_micro_yuan=2500, book=Late())
+    await spend_guard.open()
+    spend_guard.book.turns = iter(turns)
 
     async def throttled():
-        await purse.settle(await purse.reserve(), "no")
+        await spend_guard.settle(await spend_guard.reserve(), "no")
 
     await asyncio.gather(throttled(), throttled(), throttled())
 
 
 async def test_refused_calls_do_not_wait_for_each_other():
     """When none of them is going to be sent, all are told at once."""
-    purse = Purse(PRICE, budget_micro_yuan=0, book=Late())
-    results = await asyncio.wait_for(asyncio.gather(*(purse.reserve() for _ in range(5)), return_exceptions=True), 5)
+    spend_guard = SpendGuard(PRICE, budget_micro_yuan=0, book=Late())
+    reserving = [spend_guard.reserve() for _ in range(5)]
+    results = await asyncio.wait_for(asyncio.gather(*reserving, return_exceptions=True), 5)
     assert [type(result) for result in results] == [CapReached] * 5
 
 
 @pytest.mark.parametrize("cuts", [1, 2])
 async def test_an_interrupt_does_not_cut_the_accounting(tmp_path, cuts):
     """While another process holds the book: what a call came to is entered and told, the interrupt comes after that."""
-    purse = purse_of(tmp_path, max_calls=10)
-    ticket = await purse.reserve()
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    ticket = await spend_guard.reserve()
     paid = []
 
     async def call():
-        paid.append(await purse.settle(ticket, "yes"))
+        paid.append(await spend_guard.settle(ticket, "yes"))
         await asyncio.sleep(60)
 
-    await cut_short(purse, call(), cuts)
+    await cut_short(spend_guard, call(), cuts)
     assert paid == [2500]
-    assert month_in(purse).yes == 1
+    assert month_in(spend_guard).yes == 1
 
 
 async def test_an_interrupt_leaves_no_call_set_aside_that_is_not_sent(tmp_path):
     """Whoever is cut while the call is being set aside gets it all the same, and gives it back."""
-    purse = purse_of(tmp_path, max_calls=10)
-    await spend(purse, 1)
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    await spend(spend_guard, 1)
 
     async def call():
-        ticket = await purse.reserve()
+        ticket = await spend_guard.reserve()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
-            await purse.cancel(ticket)
+            await spend_guard.cancel(ticket)
             raise
 
-    await cut_short(purse, call(), 1)
-    assert month_in(purse).sent == 1
+    await cut_short(spend_guard, call(), 1)
+    assert month_in(spend_guard).sent == 1
 
 
-async def cut_short(purse, work, cuts):
+async def cut_short(spend_guard, work, cuts):
     """Cancel it so often while it waits for the book."""
-    handle = os.open(purse.book.path, os.O_RDWR)
+    handle = os.open(spend_guard.book.path, os.O_RDWR)
     with locked(handle):
         task = asyncio.create_task(work)
         await asyncio.sleep(0.02)
@@ -311,8 +312,8 @@ async def cut_short(purse, work, cuts):
         await task
 
 
-def month_in(purse):
-    (month,) = read_book(purse.book.path).months.values()
+def month_in(spend_guard):
+    (month,) = read_book(spend_guard.book.path).months.values()
     return month
 
 
@@ -323,10 +324,10 @@ async def test_a_book_that_was_removed_stops_everybody_who_used_it(tmp_path):
     old.book.path.unlink()
     new = purse_of(tmp_path, "new", max_calls=10)
     assert await spend(new, 3) == 3
-    for purse in (old, new):
+    for spend_guard in (old, new):
         with pytest.raises(StoreError, match="was lost"):
-            await purse.reserve()
-        await purse.close()
+            await spend_guard.reserve()
+        await spend_guard.close()
     assert await spend(purse_of(tmp_path, "next", max_calls=10)) == 10
 
 
@@ -336,7 +337,7 @@ async def test_what_the_dead_left_of_a_lost_book_binds_nobody(tmp_path):
         await spend(purse_of(tmp_path, name, max_calls=10), 2)
     living = purse_of(tmp_path, "living", max_calls=10)
     await spend(living, 2)
-    await living.book.visit(lambda found: setattr(found, "is_lost", True))
+    await living.book.update(lambda found: setattr(found, "is_lost", True))
     with pytest.raises(StoreError, match="was lost"):
         await living.reserve()
     with pytest.raises(StoreError, match="was lost"):
@@ -347,40 +348,40 @@ async def test_what_the_dead_left_of_a_lost_book_binds_nobody(tmp_path):
 
 async def test_a_book_that_was_put_back_is_noticed(tmp_path):
     """From a copy, or by a disk that forgot."""
-    purse = purse_of(tmp_path, max_calls=10)
-    await spend(purse, 2)
-    copy = purse.book.path.read_bytes()
-    await spend(purse, 3)
-    purse.book.path.write_bytes(copy)
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    await spend(spend_guard, 2)
+    copy = spend_guard.book.path.read_bytes()
+    await spend(spend_guard, 3)
+    spend_guard.book.path.write_bytes(copy)
     with pytest.raises(StoreError, match="older state"):
-        await purse.reserve()
+        await spend_guard.reserve()
 
 
 async def test_a_disk_whose_locks_do_not_bind_is_noticed(tmp_path):
     """Somebody wrote over what this run wrote, without having read it."""
-    purse = purse_of(tmp_path, max_calls=10)
-    await spend(purse, 1)
-    before = purse.book.path.read_bytes()
-    await spend(purse, 1)
-    other = FileBook(tmp_path, "viapi")
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    await spend(spend_guard, 1)
+    before = spend_guard.book.path.read_bytes()
+    await spend(spend_guard, 1)
+    other = FileRecord(tmp_path, "viapi")
     other.path.write_bytes(before)
     for _ in range(2):
-        await other.visit(lambda state: state.months.clear())
+        await other.update(lambda state: state.months.clear())
     with pytest.raises(StoreError, match="caps cannot be kept"):
-        await purse.reserve()
+        await spend_guard.reserve()
 
 
 async def test_a_run_that_could_not_join_leaves_no_sign(tmp_path):
     """Neither of life nor of a place; the next one has the whole cap."""
-    purse = purse_of(tmp_path, max_calls=10)
-    await spend(purse, 1)
-    await purse.close()
-    whole = purse.book.path.read_bytes()
-    purse.book.path.write_bytes(b"\x01" * len(whole))
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    await spend(spend_guard, 1)
+    await spend_guard.close()
+    whole = spend_guard.book.path.read_bytes()
+    spend_guard.book.path.write_bytes(b"\x01" * len(whole))
     with pytest.raises(StoreError, match="damaged"):
         await purse_of(tmp_path, "two", max_calls=10).open()
     assert os.listdir(tmp_path) == ["viapi.book"]
-    purse.book.path.write_bytes(whole)
+    spend_guard.book.path.write_bytes(whole)
     assert await spend(purse_of(tmp_path, "three", max_calls=10)) == 10
 
 
@@ -396,11 +397,11 @@ async def test_a_book_that_was_only_begun_is_finished(tmp_path):
 
 async def test_a_damaged_book_is_refused(tmp_path):
     """A cap that cannot be read is not guessed."""
-    purse = purse_of(tmp_path, max_calls=10)
-    await spend(purse, 3)
-    purse.book.path.write_bytes(b"\x01" * 32_768)
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    await spend(spend_guard, 3)
+    spend_guard.book.path.write_bytes(b"\x01" * 32_768)
     with pytest.raises(StoreError, match="damaged"):
-        await purse.reserve()
+        await spend_guard.reserve()
 
 
 async def test_a_folder_that_cannot_be_written_stops_before_the_call(tmp_path):
@@ -412,31 +413,32 @@ async def test_a_folder_that_cannot_be_written_stops_before_the_call(tmp_path):
 
 async def test_a_failure_to_settle_leaves_the_call_counted(tmp_path):
     """The answer is worth more than the book: it is not lost for it."""
-    purse = purse_of(tmp_path, max_calls=10)
-    ticket = await purse.reserve()
-    purse.book.path.write_bytes(b"\x01" * 32_768)
-    assert await purse.settle(ticket, "yes") == 2500
+    spend_guard = purse_of(tmp_path, max_calls=10)
+    ticket = await spend_guard.reserve()
+    spend_guard.book.path.write_bytes(b"\x01" * 32_768)
+    assert await spend_guard.settle(ticket, "yes") == 2500
 
 
 SENDER = """
 import asyncio, sys
 from pathlib import Path
-from imgtag_pipeline.spend import FileBook, Purse
+from imgtag_pipeline.spend import FileRecord, SpendGuard
 from imgtag_pipeline.errors import CapReached
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.spend.pricing import day_of
 async def main():
-    purse = Purse(Price(((None, 2500),)), max_calls=int(sys.argv[2]), book=FileBook(Path(sys.argv[1]), "x"))
+    book = FileRecord(Path(sys.argv[1]), "x")
+    spend_guard = SpendGuard(Price(((None, 2500),)), max_calls=int(sys.argv[2]), book=book)
     count = 0
     try:
         while True:
-            await purse.settle(await purse.reserve(), "yes")
+            await spend_guard.settle(await spend_guard.reserve(), "yes")
             count += 1
     except CapReached:
         print(count)
     if len(sys.argv) > 3:
         os._exit(9)
-    await purse.close()
+    await spend_guard.close()
 import os
 asyncio.run(main())
 """
@@ -444,7 +446,7 @@ asyncio.run(main())
 
 async def test_real_processes_send_exactly_the_cap(tmp_path):
     """Four at once, each as fast as it can, with a fifth that holds the allotment open."""
-    holder = Purse(PRICE, max_calls=2000, book=FileBook(tmp_path, "x"))
+    holder = SpendGuard(PRICE, max_calls=2000, book=FileRecord(tmp_path, "x"))
     await holder.open()
     command = [sys.executable, "-c", SENDER, str(tmp_path), "2000"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
@@ -458,7 +460,7 @@ async def test_a_real_death_is_noticed(tmp_path):
     """The lock of a process that was killed is free, so its re-run goes on with its allotment."""
     command = [sys.executable, "-c", SENDER, str(tmp_path), "30", "die"]
     assert (await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE)).returncode == 9
-    heir = Purse(PRICE, max_calls=40, book=FileBook(tmp_path, "x"))
+    heir = SpendGuard(PRICE, max_calls=40, book=FileRecord(tmp_path, "x"))
     assert await spend(heir) == 10
     await heir.close()
     assert sorted(os.listdir(tmp_path)) == ["x.book"]
@@ -468,11 +470,11 @@ async def test_runs_of_a_job_one_after_another_share_its_cap(tmp_path):
     """Twenty partitions, orderly ended or dead, however long apart; another name, and none, have their own."""
     sent = 0
     for number in range(20):
-        purse = purse_of(tmp_path, f"run{number}", job="2026-11-26", max_calls=50)
-        await purse.clock.advance(number * 86_400)
-        sent += await spend(purse, 4)
+        spend_guard = purse_of(tmp_path, f"run{number}", job="2026-11-26", max_calls=50)
+        await spend_guard.clock.advance(number * 86_400)
+        sent += await spend(spend_guard, 4)
         if number % 2:
-            await purse.close()
+            await spend_guard.close()
     assert sent == 50
     assert await spend(purse_of(tmp_path, "other", job="2026-11-27", max_calls=7)) == 7
     assert await spend(purse_of(tmp_path, "none", max_calls=5)) == 5
@@ -516,7 +518,7 @@ async def test_a_budget_a_month_counts_what_the_ledger_knows(tmp_path):
 
 async def test_a_book_keeps_the_jobs_that_were_used_last(tmp_path):
     """Names that nobody used for days make room, the others never do."""
-    book = MemoryBook().state
+    book = MemoryRecord().state
     for number in range(MOST_JOBS):
         jobs.named(book.jobs, f"2026-11-26T{number}-{'x' * 40}", number)
     with pytest.raises(ConfigError, match="give one name to all partitions"):

@@ -9,7 +9,7 @@ import pytest
 
 from imgtag_pipeline.errors import FatalError, PermanentError, RefusedHereError, ThrottledError, TransientError
 from imgtag_pipeline.model import Answer, Call, Compute, Image, Quota, ReadImage, Reply, Request, SaveJob, Tag
-from imgtag_pipeline.run.conversation import Talker
+from imgtag_pipeline.run.conversation import ConversationRunner
 from imgtag_pipeline.testing.clock import FakeClock
 
 CALL = Call("ask", Request("GET", "http://127.0.0.1/"), Quota("q", None))
@@ -47,7 +47,7 @@ async def outcomes_of(exchange, images, *, call=None, read=None):
             spent.pay(billed, 7500)
 
     with ThreadPoolExecutor(1) as threads:
-        talker = Talker(Script(exchange), reply, bytes_of, save_job, settle, threads, FakeClock())
+        talker = ConversationRunner(Script(exchange), reply, bytes_of, save_job, settle, threads, FakeClock())
         return await talker.outcomes(images, {}), saved
 
 
@@ -188,7 +188,8 @@ def computing(function, timeout):
 async def test_the_wait_for_a_thread_is_no_part_of_a_computation():
     """64 images in flight on one thread: all are computed, though together they take longer than the limit."""
     with ThreadPoolExecutor(1) as threads:
-        talker = Talker(Script(computing(lambda: time.sleep(0.03), 1.0)), None, None, None, None, threads, FakeClock())
+        script = Script(computing(lambda: time.sleep(0.03), 1.0))
+        talker = ConversationRunner(script, None, None, None, None, threads, FakeClock())
         asked = [talker.outcomes([Image(f"k{number}", "a.jpg")], {}) for number in range(64)]
         outcomes = [outcome for (outcome,) in await asyncio.gather(*asked)]
     assert {outcome.status for outcome in outcomes} == {"ok"}
@@ -203,7 +204,7 @@ async def test_a_computation_that_took_too_long_is_asked_again_and_has_one_threa
         is_over.wait(30)
 
     with ThreadPoolExecutor(2) as threads:
-        talker = Talker(Script(computing(work, 0.05)), None, None, None, None, threads, FakeClock())
+        talker = ConversationRunner(Script(computing(work, 0.05)), None, None, None, None, threads, FakeClock())
         tries = [(await talker.outcomes([A], {}))[0] for _ in range(2)]
         is_over.set()
     assert [(one.error_code, one.is_final) for one in tries] == [("ComputeTimeout", False)] * 2
@@ -215,7 +216,7 @@ async def test_threads_that_hang_for_good_end_no_run_in_a_standstill():
     is_over = threading.Event()
     with ThreadPoolExecutor(1) as threads:
         work = computing(lambda: is_over.wait(30), 0.05)
-        talker = Talker(Script(work), None, None, None, None, threads, FakeClock())
+        talker = ConversationRunner(Script(work), None, None, None, None, threads, FakeClock())
         asked = [talker.outcomes([Image(f"hung{number}", "a.jpg")], {}) for number in range(5)]
         outcomes = [outcome for (outcome,) in await asyncio.wait_for(asyncio.gather(*asked), 20)]
         is_over.set()

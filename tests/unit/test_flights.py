@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from imgtag_pipeline.model import Image
 from imgtag_pipeline.run.batches import cut
-from imgtag_pipeline.run.in_flight import Flights
+from imgtag_pipeline.run.in_flight import InFlight
 from imgtag_pipeline.run.report import Tally
 
 A = Image("a", "a")
@@ -17,7 +17,7 @@ def window_of(*urls):
 
 def test_an_image_in_flight_is_joined_not_asked_again():
     """Two windows with one image: one flight, and both are complete when it lands."""
-    flights, first, second = Flights(Tally()), window_of("a"), window_of("a")
+    flights, first, second = InFlight(Tally()), window_of("a"), window_of("a")
     assert not flights.join(A, first)
     flights.begin(A, first)
     assert flights.join(A, second)
@@ -30,7 +30,7 @@ def test_an_image_in_flight_is_joined_not_asked_again():
 def test_what_is_given_up_is_counted_once_and_marked():
     """An image that will not be asked about leaves its windows complete, and unanswered."""
     tally = Tally()
-    flights, window = Flights(tally), window_of("a", "b")
+    flights, window = InFlight(tally), window_of("a", "b")
     for image in window.images:
         flights.begin(image, window)
     flights.give_up(window.images)
@@ -42,7 +42,7 @@ def test_what_is_given_up_is_counted_once_and_marked():
 
 def test_what_somebody_else_asked_counts_as_known():
     """Another process has answered: the window knows it without a call."""
-    flights, window = Flights(Tally()), window_of("a")
+    flights, window = InFlight(Tally()), window_of("a")
     flights.begin(A, window)
     flights.land("a", is_known=True)
     assert window.known == {"a"}
@@ -50,7 +50,7 @@ def test_what_somebody_else_asked_counts_as_known():
 
 def test_references_of_an_image_in_flight_are_kept_while_it_flies():
     """What a later window calls the image by can be tried in its place; named keys have one reference only."""
-    flights = Flights(Tally())
+    flights = InFlight(Tally())
     flights.begin(A, window_of("a"))
     flights.join(Image("a", "b"), window_of("a"))
     assert flights.another("a", {"a"}) == "b"

@@ -11,8 +11,8 @@ import pytest
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.frames import FORMAT, MAGIC, OVERHEAD, Kind, encode, foreign_format, scan
 from imgtag_pipeline.checkpoint.hash import digest
-from imgtag_pipeline.checkpoint.journal import Notes, Segment, SegmentReader, marks, write_jobs
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
+from imgtag_pipeline.checkpoint.segment import OpenMarks, Segment, SegmentReader, marks, write_jobs
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.model import Box, Job, Outcome, Tag
 
@@ -26,9 +26,9 @@ def rows(*keys: str) -> bytes:
     return bytes(outcomes_to_batch(outcomes, run="r", at=[1] * len(keys)).serialize())
 
 
-def segment(folder: Path, *frames: tuple[Kind, bytes], name: str = "t-000001.journal", notes: Notes | None = None):
+def segment(folder: Path, *frames: tuple[Kind, bytes], name: str = "t-000001.journal", notes: OpenMarks | None = None):
     """A segment that holds these frames and is still open."""
-    made = Segment(folder / name, seed=SEED, header={"run": "r"}, notes=notes or Notes(), files=Files())
+    made = Segment(folder / name, seed=SEED, header={"run": "r"}, notes=notes or OpenMarks(), files=Files())
     if frames:
         made.append(frames)
     return made
@@ -164,8 +164,8 @@ def test_an_unknown_kind_of_frame_is_left_out(tmp_path):
     assert [frame.sequence for frame in scan(data, seed=SEED, after=0, is_final=True).frames] == [2]
 
 
-def noted(*frames: tuple[Kind, bytes]) -> Notes:
-    notes = Notes()
+def noted(*frames: tuple[Kind, bytes]) -> OpenMarks:
+    notes = OpenMarks()
     for sequence, (kind, payload) in enumerate(frames, 1):
         (frame,) = scan(encode(kind, sequence, payload, seed=SEED), seed=SEED, after=0, is_final=True).frames
         notes.apply(frame)
@@ -195,7 +195,7 @@ def test_marks_and_claims_can_be_taken_back():
 
 def test_a_new_segment_opens_with_what_still_waits(tmp_path):
     """The last segment of a writer tells everything that is unanswered, so that the earlier ones can go."""
-    waiting = Notes(sent={"a": 1}, lost={"b": 2}, jobs={"c": Job("j", WHEN)}, claims={digest("d")})
+    waiting = OpenMarks(sent={"a": 1}, lost={"b": 2}, jobs={"c": Job("j", WHEN)}, claims={digest("d")})
     found = reader(segment(tmp_path, notes=waiting).path)
     found.read()
     assert found.notes == waiting
@@ -210,7 +210,7 @@ def test_a_segment_is_never_seen_without_its_lock(tmp_path):
             seen.append((sorted(p.name for p in tmp_path.glob("[!.]*")), source.stat().st_size > OVERHEAD))
             super().rename(source, target)
 
-    Segment(tmp_path / "t-000001.journal", seed=SEED, header={}, notes=Notes(), files=Watching())
+    Segment(tmp_path / "t-000001.journal", seed=SEED, header={}, notes=OpenMarks(), files=Watching())
     assert [names for names, _ in seen] == [[]]
     assert seen[0][1]
 
@@ -223,7 +223,7 @@ def test_a_disk_that_takes_a_few_bytes_at_a_time_is_written_in_full(tmp_path):
             return os.write(handle, data[:7])
 
     path = tmp_path / "t-000001.journal"
-    Segment(path, seed=SEED, header={}, notes=Notes(), files=Slow()).append([(Kind.OUTCOME, rows("a"))])
+    Segment(path, seed=SEED, header={}, notes=OpenMarks(), files=Slow()).append([(Kind.OUTCOME, rows("a"))])
     assert keys(reader(path).read()) == ["a"]
 
 

@@ -15,7 +15,7 @@ from imgtag_pipeline.model import Price
 from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.providers import Keys, get
 from imgtag_pipeline.providers.toolkit.credentials import Fetched
-from imgtag_pipeline.spend import FileBook, Purse, ledger
+from imgtag_pipeline.spend import FileRecord, SpendGuard, ledger
 from imgtag_pipeline.testing import FakeClock, running_emulator
 
 PRICE = Price(((2, 2500), (None, 2000)))
@@ -23,20 +23,20 @@ KEY, ADDRESS = "viapi:TaggingImage:cn-shanghai:abc123", "viapi/TaggingImage"
 
 
 def purse_of(folder, price=PRICE, *, key=KEY, address=ADDRESS, clock=None, **words):
-    book = FileBook(folder, ledger.name_of(key, address), key=key, address=address)
-    return Purse(price, book=book, clock=clock or FakeClock(), **words)
+    book = FileRecord(folder, ledger.name_of(key, address), key=key, address=address)
+    return SpendGuard(price, book=book, clock=clock or FakeClock(), **words)
 
 
-async def call(purse, *answers):
+async def call(spend_guard, *answers):
     for billed in answers:
-        await purse.settle(await purse.reserve(), billed)
+        await spend_guard.settle(await spend_guard.reserve(), billed)
 
 
 async def test_calls_are_told_apart_by_how_they_are_billed(tmp_path):
     """Three kinds of call, and one that nobody answered, which may have been paid."""
-    purse = purse_of(tmp_path)
-    await call(purse, "yes", "no", "unknown", "yes")
-    await purse.reserve()
+    spend_guard = purse_of(tmp_path)
+    await call(spend_guard, "yes", "no", "unknown", "yes")
+    await spend_guard.reserve()
     (row,) = ledger.read(tmp_path)
     assert (row.account, row.action, row.yes, row.no, row.unknown) == ("abc123", ADDRESS, 2, 1, 2)
     assert row.micro_yuan == 2500 + 2500 + 2000 + 2000
@@ -46,9 +46,9 @@ async def test_runs_of_a_month_add_up_and_the_next_month_begins_anew(tmp_path):
     """Tiers go on from run to run, and start again with the month."""
     clock = FakeClock()
     for _ in range(2):
-        purse = purse_of(tmp_path, clock=clock)
-        await call(purse, "yes", "yes")
-        await purse.close()
+        spend_guard = purse_of(tmp_path, clock=clock)
+        await call(spend_guard, "yes", "yes")
+        await spend_guard.close()
     await clock.advance(40 * 86_400)
     await call(purse_of(tmp_path, clock=clock), "yes")
     first, second = ledger.read(tmp_path)
@@ -90,10 +90,10 @@ async def test_another_hosts_copy_is_added(tmp_path):
     shared = shared_folder("ledger-copies")
     here, there = tmp_path / "here", tmp_path / "there"
     for folder, answers in ((here, ["yes"]), (there, ["yes", "no"])):
-        purse = purse_of(folder)
-        await call(purse, *answers)
-        await purse.close()
-        ledger.leave_copy(shared, purse.book.path)
+        spend_guard = purse_of(folder)
+        await call(spend_guard, *answers)
+        await spend_guard.close()
+        ledger.leave_copy(shared, spend_guard.book.path)
     assert [(row.yes, row.no) for row in ledger.read(here, ledger.copies(shared))] == [(2, 1)]
     assert [(row.yes, row.no) for row in ledger.read_elsewhere(here, ledger.copies(shared))] == [(1, 1)]
 
@@ -102,11 +102,11 @@ async def test_a_host_that_forgot_its_disk_does_not_take_its_calls_back(tmp_path
     """A container that begins with an empty folder each time adds to what it left before."""
     shared = shared_folder("ledger-containers")
     for _ in range(3):
-        purse = purse_of(tmp_path / "spool")
-        await call(purse, "yes", "yes")
-        await purse.close()
-        ledger.leave_copy(shared, purse.book.path)
-        purse.book.path.unlink()
+        spend_guard = purse_of(tmp_path / "spool")
+        await call(spend_guard, "yes", "yes")
+        await spend_guard.close()
+        ledger.leave_copy(shared, spend_guard.book.path)
+        spend_guard.book.path.unlink()
     assert [row.yes for row in ledger.read(tmp_path / "spool", ledger.copies(shared))] == [6]
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.limiter import Limiter
-from imgtag_pipeline.limiter.lane import Lane
-from imgtag_pipeline.limiter.shelf import MemoryShelf
-from imgtag_pipeline.limiter.trips import LONGEST
+from imgtag_pipeline.limiter.queue import QuotaQueue
+from imgtag_pipeline.limiter.record import MemoryRecord
+from imgtag_pipeline.limiter.round_trips import LONGEST
 from imgtag_pipeline.model import Quota
 from imgtag_pipeline.testing import FakeClock
 
@@ -234,14 +234,14 @@ async def test_a_slot_lapses_when_its_call_does_not_leave(clock, limiter):
     assert limiter.used(quota) > 0
 
 
-class LeasedShelf(MemoryShelf):
+class LeasedShelf(MemoryRecord):
     """A shelf that leases half a second in advance, and whose visits take their time."""
 
     horizon = 0.5
     visit_takes = 0.0
 
-    async def visit(self, change):
-        result = await super().visit(change)
+    async def update(self, change):
+        result = await super().update(change)
         await self._clock.sleep(self.visit_takes)
         return result
 
@@ -250,7 +250,7 @@ async def test_a_grant_that_came_too_late_is_not_used(clock):
     """When the shelf answers seconds later, others may have the place already: the call asks again."""
     shelf = LeasedShelf(20, clock)
     shelf.visit_takes = 2.4
-    lane = Lane(20, shelf, clock)
+    lane = QuotaQueue(20, shelf, clock)
     waiting = asyncio.ensure_future(lane.acquire())
     await clock.advance(2.0)
     shelf.visit_takes = 0.0
@@ -260,17 +260,17 @@ async def test_a_grant_that_came_too_late_is_not_used(clock):
     await lane.close()
 
 
-class SlowToOpen(MemoryShelf):
+class SlowToOpen(MemoryRecord):
     """A shelf that somebody else holds for a while before each visit."""
 
-    async def visit(self, change):
+    async def update(self, change):
         await self._clock.sleep(0.1)
-        return await super().visit(change)
+        return await super().update(change)
 
 
 async def test_a_note_that_comes_while_the_shelf_is_taken_is_written_once(clock):
     """Words about a call count once, also when they come between asking for the book and getting it."""
-    lane, written = Lane(20, SlowToOpen(20, clock), clock), []
+    lane, written = QuotaQueue(20, SlowToOpen(20, clock), clock), []
     waiting = asyncio.ensure_future(lane.acquire())
     await clock.advance(0.05)
     lane.note(lambda book, now: written.append(now))
@@ -283,24 +283,24 @@ async def test_a_note_that_comes_while_the_shelf_is_taken_is_written_once(clock)
 async def test_leases_of_a_lane_that_is_closed_go_back(clock):
     """What was leased and not used is there for the next run at once."""
     shelf = LeasedShelf(2, clock)
-    lane = Lane(2, shelf, clock)
+    lane = QuotaQueue(2, shelf, clock)
     (await lane.acquire()).sent()
     waiting = asyncio.ensure_future(lane.acquire())
     await clock.advance(0.1)
     await lane.close()
     assert waiting.cancelled()
-    assert await shelf.visit(lambda book, now: len(book)) == 1
+    assert await shelf.update(lambda book, now: len(book)) == 1
 
 
 async def test_a_call_that_leaves_late_keeps_its_place_for_longer(clock):
     """A call that leaves 0.4 s after its grant and is not answered holds its place until it has surely arrived."""
-    shelf = MemoryShelf(1, clock)
-    lane = Lane(1, shelf, clock)
+    shelf = MemoryRecord(1, clock)
+    lane = QuotaQueue(1, shelf, clock)
     slot = await lane.acquire()
     await clock.advance(0.4)
     assert slot.sent()
     await clock.advance(0.01)
-    (ends,) = [place.end for _, place in await shelf.visit(lambda book, now: book.places())]
+    (ends,) = [place.end for _, place in await shelf.update(lambda book, now: book.places())]
     assert ends == pytest.approx(1000.4 + 1 + LONGEST)
     await lane.close()
 

@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgtag_pipeline.limiter.book import FORGET, Book
-from imgtag_pipeline.limiter.ends import Ends
-from imgtag_pipeline.limiter.level import Level, window_of
+from imgtag_pipeline.limiter.adaptive_rate import AdaptiveRate, window_of
+from imgtag_pipeline.limiter.expiries import Expiries
+from imgtag_pipeline.limiter.window import FORGET, SlidingWindow
 
 
 class PlainBook:
     """As many slots as the quota has calls, each free from some moment on; a call takes the one that is free first."""
 
     def __init__(self, told):
-        self.level, self.told, self.tickets = Level(told), told, 0
+        self.level, self.told, self.tickets = AdaptiveRate(told), told, 0
         self.free = np.full(window_of(told)[0], -np.inf)
         self.ticket = np.zeros(len(self.free), dtype=int)
         self.paced = self.paused_until = -np.inf
@@ -68,7 +68,7 @@ steps = st.one_of(
 def test_the_book_grants_what_the_plain_rule_grants(told, steps):
     """Whatever is granted, answered, refused, held, given back and told: the same grants at the same moments."""
     now, looked = 1000.0, 1000.0
-    book, plain, granted = Book(told, now), PlainBook(told), []
+    book, plain, granted = SlidingWindow(told, now), PlainBook(told), []
     for what, *given_ in steps:
         if what == "go on":
             now += given_[0]
@@ -121,7 +121,7 @@ def tell_of(grant, what, given_, book, plain, now, looked):
 @given(st.lists(st.tuples(st.floats(0, 100), st.booleans(), st.floats(0, 100)), max_size=300))
 def test_ends_stay_in_order(entries):
     """Added, removed and forgotten in any order, the n-th largest is that of a sorted list."""
-    ends, kept, forgotten = Ends(), {}, -1.0
+    ends, kept, forgotten = Expiries(), {}, -1.0
     for ticket, (end, is_taken_out, moment) in enumerate(entries):
         ends.add(end, ticket)
         kept[ticket] = end
@@ -141,7 +141,7 @@ def test_ends_stay_in_order(entries):
 
 def test_a_large_quota_has_its_limit_too():
     """At 100,000 a second, the window after the first calls is full at 100,000."""
-    book, now, granted = Book(100_000, 0.0), 0.0, 0
+    book, now, granted = SlidingWindow(100_000, 0.0), 0.0, 0
     for _ in range(1200):
         now += 0.0005
         new = book.take(now, 200)
@@ -155,7 +155,7 @@ def test_a_large_quota_has_its_limit_too():
 
 def test_what_was_learned_is_forgotten_after_a_minute_of_rest():
     """A quota that nobody used for a minute is tried as it was told."""
-    book = Book(20, 0.0)
+    book = SlidingWindow(20, 0.0)
     (grant,) = book.take(0.0, 1)
     book.refused(grant, 0.1)
     assert book.is_held(0.2)
@@ -166,7 +166,7 @@ def test_what_was_learned_is_forgotten_after_a_minute_of_rest():
 @pytest.mark.parametrize("told", [0.001, 0.5, 20])
 def test_a_lost_book_sends_nothing_until_nothing_old_counts(told):
     """After the book was lost, a whole window and the longest way to the server pass first."""
-    book = Book(told, 0.0)
+    book = SlidingWindow(told, 0.0)
     book.block_unknown(0.0)
     assert book.take(window_of(told)[1] + 1.49, 5) == []
     assert len(book.take(window_of(told)[1] + 1.51, 1)) == 1

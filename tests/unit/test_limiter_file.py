@@ -12,7 +12,7 @@ from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import ConfigError, StoreError
 from imgtag_pipeline.limiter import Limiter
 from imgtag_pipeline.limiter import file as file_module
-from imgtag_pipeline.limiter.file import FileShelf, host_folder, sweep
+from imgtag_pipeline.limiter.file import FileRecord, host_folder, sweep
 from imgtag_pipeline.model import Quota
 from imgtag_pipeline.testing import FakeClock
 
@@ -39,7 +39,7 @@ class Callers:
         self.sent = []
 
     def opened(self):
-        return FileShelf(self.folder, "key", self.qps, self.clock)
+        return FileRecord(self.folder, "key", self.qps, self.clock)
 
     @property
     def path(self):
@@ -52,15 +52,15 @@ class Callers:
         while self.clock.monotonic() < end:
             await self.clock.advance(STEP)
             for shelf in self.shelves:
-                await self.visit(shelf)
+                await self.update(shelf)
         return len(self.sent) - before
 
-    async def visit(self, shelf):
+    async def update(self, shelf):
         now = self.clock.monotonic()
-        for grant in await shelf.visit(lambda book, now: book.take(now, 5)):
+        for grant in await shelf.update(lambda book, now: book.take(now, 5)):
             self.sent.append(now)
-            await shelf.visit(lambda book, now, grant=grant: book.settle(grant, now, 0.0002))
-            await shelf.visit(lambda book, now, grant=grant: book.accepted(grant, now))
+            await shelf.update(lambda book, now, grant=grant: book.settle(grant, now, 0.0002))
+            await shelf.update(lambda book, now, grant=grant: book.accepted(grant, now))
 
     @property
     def worst(self):
@@ -128,7 +128,7 @@ async def test_a_process_that_dies_with_grants_keeps_their_places_for_a_while(ca
     await crowd.run(2)
     dead = crowd.opened()
     await clock.advance(0.03)
-    assert len(await dead.visit(lambda book, now: book.take(now, 1))) == 1
+    assert len(await dead.update(lambda book, now: book.take(now, 1))) == 1
     await dead.close()
     assert await crowd.run(2) <= 2 * QPS - 1
     assert await crowd.run(2) >= 2 * QPS - 1
@@ -230,7 +230,7 @@ async def test_a_visit_that_dies_half_way_has_changed_nothing(callers):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await shelf.visit(die)
+        await shelf.update(die)
     assert crowd.path.read_bytes()[:4096] == before
     await crowd.run(3)
     assert crowd.worst <= QPS
@@ -261,7 +261,7 @@ async def test_a_folder_that_the_caller_named_must_be_usable(clock, folder):
 
 
 def without_locks(monkeypatch, tmp_path):
-    monkeypatch.setattr("imgtag_pipeline.limiter.pacer.CAN_SHARE", False)
+    monkeypatch.setattr("imgtag_pipeline.limiter.limiter.CAN_SHARE", False)
 
 
 def without_folder(monkeypatch, tmp_path):
@@ -311,9 +311,9 @@ def test_files_of_quotas_that_nobody_uses_are_swept(tmp_path):
 async def test_a_file_that_is_swept_while_somebody_has_it_open_is_begun_anew(tmp_path):
     """Its next visit makes a new one, which the others find."""
     clock = SystemClock()
-    shelf = FileShelf(tmp_path, "q", 5, clock)
-    await shelf.visit(lambda book, now: book.take(now, 1))
+    shelf = FileRecord(tmp_path, "q", 5, clock)
+    await shelf.update(lambda book, now: book.take(now, 1))
     assert sweep(tmp_path, older_than=-10.0) == 1
-    await shelf.visit(lambda book, now: book.take(now, 1))
+    await shelf.update(lambda book, now: book.take(now, 1))
     assert [path.suffix for path in tmp_path.iterdir()] == [".quota"]
     await shelf.close()

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from imgtag_pipeline.limiter.trips import LONGEST, RoundTrips
+from imgtag_pipeline.limiter.round_trips import LONGEST, RoundTrips
 
 
 def after(trips, count, rtt, *, start=0.0, every=0.0005):

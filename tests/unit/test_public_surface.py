@@ -29,7 +29,7 @@ def test_all_is_what_is_visible():
     """`__all__` is sorted, every name is there, and no other name of ours is visible beside the modules."""
     assert imgtag.__all__ == sorted(set(imgtag.__all__))
     visible = {name for name, value in vars(imgtag).items() if name[0] != "_" and not isinstance(value, ModuleType)}
-    assert visible | {"providers"} == set(imgtag.__all__)
+    assert visible | {"events", "providers"} == set(imgtag.__all__)
 
 
 @pytest.mark.parametrize("name", imgtag.__all__)

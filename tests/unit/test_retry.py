@@ -22,7 +22,7 @@ from imgtag_pipeline.model import Call, Price, Quota, Reply, Request
 from imgtag_pipeline.run.call import Caller, Stopping
 from imgtag_pipeline.run.report import Spent, Tally
 from imgtag_pipeline.run.retry_policy import RetryPolicy
-from imgtag_pipeline.spend import FileBook, Purse
+from imgtag_pipeline.spend import FileRecord, SpendGuard
 from imgtag_pipeline.testing.clock import FakeClock
 
 QUOTA = Quota("fake:label", 10.0)
@@ -81,7 +81,7 @@ class Wire:
 
 
 def caller_of(wire, clock, *, policy=None, **more):
-    more.setdefault("purse", Purse(Price(((None, 2500),))))
+    more.setdefault("spend_guard", SpendGuard(Price(((None, 2500),))))
     return Caller(
         provider=wire,
         send=wire.send,
@@ -248,30 +248,30 @@ async def test_a_vendor_that_asks_for_a_longer_pause_than_the_deadline_stops_the
 
 
 async def test_a_cut_call_is_settled_all_the_same(tmp_path):
-    """Cancelled while the purse writes down what the call came to: the bill still has it."""
+    """Cancelled while the spend guard writes down what the call came to: the bill still has it."""
 
-    class Watched(Purse):
+    class Watched(SpendGuard):
         async def settle(self, ticket, billed):
             settling.set()
             return await super().settle(ticket, billed)
 
     settling = asyncio.Event()
     spent = Spent()
-    purse = Watched(Price(((None, 2500),)), book=FileBook(tmp_path, "book", key="k", address="fake/label"))
-    caller = caller_of(Wire(GOOD), FakeClock(), purse=purse)
+    spend_guard = Watched(Price(((None, 2500),)), book=FileRecord(tmp_path, "book", key="k", address="fake/label"))
+    caller = caller_of(Wire(GOOD), FakeClock(), spend_guard=spend_guard)
     task = asyncio.create_task(caller.call(CALL, ["a"], spent))
     await settling.wait()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    await purse.close()
+    await spend_guard.close()
     assert (spent.billed, spent.cost_micro_yuan, caller.tally.billed["yes"]) == ("yes", 2500, 1)
 
 
 async def test_a_retry_that_is_cut_while_money_is_set_aside_is_not_sent():
-    """The purse holds the cancellation back until its book is whole; it comes before the bytes leave, not behind."""
+    """The guard holds the cancellation back until its record is whole; it comes before the bytes leave, not behind."""
 
-    class Watched(Purse):
+    class Watched(SpendGuard):
         async def reserve(self):
             if wire.log.count("send"):
                 task.cancel()
@@ -279,7 +279,7 @@ async def test_a_retry_that_is_cut_while_money_is_set_aside_is_not_sent():
 
     wire = Wire(TransientError("busy", code="Busy"), GOOD)
     clock = FakeClock()
-    caller = caller_of(wire, clock, purse=Watched(Price(((None, 2500),))))
+    caller = caller_of(wire, clock, spend_guard=Watched(Price(((None, 2500),))))
     task = asyncio.create_task(caller.call(CALL, ["a"], Spent()))
     with pytest.raises(asyncio.CancelledError):
         await clock.run(task)
@@ -351,7 +351,7 @@ async def test_my_share_of_the_quota_replaces_its_rate():
 async def test_caps_are_reserved_before_the_call_and_not_passed():
     """Three calls are allowed, the fourth is not sent; unbilled ones give their money back but count as calls."""
     clock, wire = FakeClock(), Wire(GOOD)
-    caller = caller_of(wire, clock, purse=Purse(Price(((None, 2500),)), max_calls=3))
+    caller = caller_of(wire, clock, spend_guard=SpendGuard(Price(((None, 2500),)), max_calls=3))
     for _ in range(3):
         await caller.call(CALL, ["a.jpg"], Spent())
     with pytest.raises(CapReached, match="max_calls=3"):
@@ -362,7 +362,7 @@ async def test_caps_are_reserved_before_the_call_and_not_passed():
 async def test_a_budget_is_kept_to_the_micro_yuan():
     """0.005 yuan buys two calls at 0.0025, not three."""
     clock, wire = FakeClock(), Wire(GOOD)
-    caller = caller_of(wire, clock, purse=Purse(Price(((None, 2500),)), budget_micro_yuan=5000))
+    caller = caller_of(wire, clock, spend_guard=SpendGuard(Price(((None, 2500),)), budget_micro_yuan=5000))
     await caller.call(CALL, ["a"], Spent())
     await caller.call(CALL, ["b"], Spent())
     with pytest.raises(CapReached, match=r"0\.0050 spent"):

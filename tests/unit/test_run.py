@@ -41,7 +41,7 @@ class Store:
         self.cleared += keys
 
 
-class Talker:
+class ConversationRunner:
     """Every conversation uses up what it is told to, and then waits to be cut."""
 
     def __init__(self, spend):
@@ -84,7 +84,7 @@ async def test_a_stop_while_images_are_claimed_leaves_nobody_waiting():
 
 
 async def cut_with(spend):
-    store, talker = Store(), Talker(spend)
+    store, talker = Store(), ConversationRunner(spend)
     run = run_of(store, talker)
     reading = asyncio.create_task(read(run, 1))
     await talker.began.wait()

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgtag_pipeline.checkpoint.cache import Cache, Spill
+from imgtag_pipeline.checkpoint.catalog import Catalog
 from imgtag_pipeline.checkpoint.hash import DTYPE, digest, digests
-from imgtag_pipeline.checkpoint.index import EMPTY, FAILED, OK, STATUSES, Entry, Index, Level, level_of
+from imgtag_pipeline.checkpoint.index import EMPTY, FAILED, OK, STATUSES, Entry, Index, SortedRun, level_of
+from imgtag_pipeline.checkpoint.row_blocks import MemoryPiece, RowBlock
 from imgtag_pipeline.checkpoint.rows import outcomes_to_batch
-from imgtag_pipeline.checkpoint.shelf import Shelf
-from imgtag_pipeline.checkpoint.sources import MemoryPiece, Source
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Outcome, Tag
 
@@ -59,7 +59,7 @@ def test_keys_whose_hashes_begin_alike_are_told_apart():
     high = np.array([5, 7, 7, 7, 9], np.uint64)
     low = np.array([0, 1, 2, 3, 0], np.uint32)
     rest = (np.full(5, OK, np.int8), np.arange(5), np.arange(5, dtype=np.uint64), np.ones(5, np.uint16))
-    level = Level(high, low, *rest)
+    level = SortedRun(high, low, *rest)
     asked = np.array([(7, 3), (7, 9), (7, 1), (9, 0), (9, 1), (1, 0), (99, 0)], DTYPE)
     assert level.find(asked).tolist() == [3, -1, 1, 4, -1, -1, -1]
 
@@ -78,7 +78,7 @@ def batch(*keys: str) -> pa.RecordBatch:
 @settings(max_examples=30, deadline=None)
 def test_rows_keep_their_numbers_while_batches_merge(sizes):
     """However many small batches a source was fed with, row n is the n-th row, and the pieces stay few."""
-    source = Source()
+    source = RowBlock()
     names = [f"k{n}" for n in range(sum(sizes))]
     start = 0
     for size in sizes:
@@ -91,7 +91,7 @@ def test_rows_keep_their_numbers_while_batches_merge(sizes):
 
 def test_a_source_is_not_replaced_by_fewer_rows():
     """Rows are never given up for a part that holds fewer."""
-    source = Source()
+    source = RowBlock()
     source.append(batch("a", "b"))
     with pytest.raises(StoreError, match="kept"):
         source.replace([MemoryPiece(batch("a"))])
@@ -100,7 +100,7 @@ def test_a_source_is_not_replaced_by_fewer_rows():
 
 def test_a_wrong_row_is_never_returned():
     """If index and rows disagree, taking is an error."""
-    shelf = Shelf([], cache_bytes=0)
+    shelf = Catalog([], cache_bytes=0)
     number = shelf.new_source()
     shelf.append(number, batch("a"))
     shelf.announce(number, 0, ["b"], ["ok"], [1], [1])

@@ -6,8 +6,8 @@ import fsspec
 import pytest
 
 from imgtag_pipeline.checkpoint.files import Files
+from imgtag_pipeline.checkpoint.mark_uploads import Teller
 from imgtag_pipeline.checkpoint.store import describe, loss_bound
-from imgtag_pipeline.checkpoint.telling import Teller
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome, Tag
 

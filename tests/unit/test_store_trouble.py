@@ -13,12 +13,12 @@ from typing import ClassVar
 import fsspec
 import pytest
 
+from imgtag_pipeline.checkpoint.catalog import Catalog
 from imgtag_pipeline.checkpoint.claims import LOCK_NAME
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.layout import Identity
-from imgtag_pipeline.checkpoint.peers import Peers
+from imgtag_pipeline.checkpoint.other_writers import OtherWriters
 from imgtag_pipeline.checkpoint.sealer import Worker
-from imgtag_pipeline.checkpoint.shelf import Shelf
 from imgtag_pipeline.checkpoint.store import Tuning, compact, describe, is_store, open_store, outcomes
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Job, Outcome, Tag
@@ -75,7 +75,7 @@ async def test_claims_are_seen_of_one_who_changes_segments_meanwhile(disk):
 
     Folder.events = [rows_that_fill_the_segment]
     seed = Identity.of(IDENTITY).seed
-    peers = Peers(Folder(journal), own="", seed=seed, shelf=Shelf([], cache_bytes=0), files=Files())
+    peers = OtherWriters(Folder(journal), own="", seed=seed, shelf=Catalog([], cache_bytes=0), files=Files())
     await asyncio.to_thread(peers.look)
     assert len(peers.claims()) == 1
     peers.close()

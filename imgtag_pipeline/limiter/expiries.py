@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right, insort
 _SPARE = 64  # forgotten entries that may stay at the front before it is cut off
 
 
-class Ends:
+class Expiries:
     """When each of many calls ends to count."""
 
     __slots__ = ("_first", "_sorted")

@@ -18,8 +18,8 @@ from imgtag_pipeline.checkpoint.cache import Cache
 from imgtag_pipeline.checkpoint.index import ROW_BITS, STATUSES, Entry, Found, Index, level_of_rows
 from imgtag_pipeline.checkpoint.parts import PartFolder
 from imgtag_pipeline.checkpoint.respelling import KeyOf, key_today, respelled
+from imgtag_pipeline.checkpoint.row_blocks import PartGone, PartPiece, RowBlock, Sources
 from imgtag_pipeline.checkpoint.rows import empty
-from imgtag_pipeline.checkpoint.sources import PartGone, PartPiece, Source, Sources
 from imgtag_pipeline.errors import StoreError
 
 Known = Literal["ok", "empty", "failed"]
@@ -29,7 +29,7 @@ _RETRIES: Final = 5
 _THREADS: Final = 8
 
 
-class Shelf:
+class Catalog:
     """All outcomes that can be read. `folders` are looked through in order for a part."""
 
     def __init__(self, folders: Sequence[PartFolder], *, cache_bytes: int, key_of: KeyOf | None = None) -> None:
@@ -84,7 +84,7 @@ class Shelf:
             columns = piece.columns(_INDEXED)
         except PartGone:
             return False
-        number = self._sources.add(Source([piece]))
+        number = self._sources.add(RowBlock([piece]))
         self.index.add_level(level_of_rows(columns, place=number << ROW_BITS))
         self._add_respelled(columns, piece, number)
         self._known.add(name)
@@ -128,7 +128,7 @@ class Shelf:
 
     def new_source(self) -> int:
         """A source that grows by `append`."""
-        return self._sources.add(Source())
+        return self._sources.add(RowBlock())
 
     def append(self, number: int, batch: pa.RecordBatch) -> None:
         """Add rows to a growing source."""

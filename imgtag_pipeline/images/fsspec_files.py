@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from imgtag_pipeline.errors import UNLESS_ALLOWED, PermanentError, RefusedHereError
 from imgtag_pipeline.images.local import read_path, refuse_other_hosts, regular_size
-from imgtag_pipeline.images.said import shown, too_large
+from imgtag_pipeline.images.messages import shown, too_large
 
 # Stores whose endpoint and account are options of the caller; the reference names a bucket or container on them.
 _BUCKETS: Final = frozenset(("s3", "s3a", "gs", "gcs", "oss", "az", "abfs", "abfss", "tos", "hf"))

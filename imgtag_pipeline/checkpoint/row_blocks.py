@@ -113,7 +113,7 @@ def damaged(name: str, error: BaseException) -> StoreError:
     )
 
 
-class Source:
+class RowBlock:
     """Rows that grew together, numbered from 0; pieces may be replaced by others that hold the same rows."""
 
     def __init__(self, pieces: Sequence[Piece] = ()) -> None:
@@ -191,18 +191,18 @@ class Sources:
     """All sources by number, counted from 1; a place is `source << 32 | row`."""
 
     def __init__(self) -> None:
-        self._all: dict[int, Source] = {}
+        self._all: dict[int, RowBlock] = {}
         self._lock = threading.Lock()
         self.last = 0
 
-    def add(self, source: Source) -> int:
+    def add(self, source: RowBlock) -> int:
         """Its number."""
         with self._lock:
             self.last += 1
             self._all[self.last] = source
             return self.last
 
-    def get(self, number: int) -> Source:
+    def get(self, number: int) -> RowBlock:
         """The source; `PartGone` when its rows were found elsewhere meanwhile."""
         source = self._all.get(number)
         if source is None:

@@ -13,11 +13,11 @@ from typing import Final, Literal
 
 from imgtag_pipeline.core.clock import Clock, SystemClock
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.limiter.book import Book, Grant
-from imgtag_pipeline.limiter.file import CAN_SHARE, FileShelf, host_folder
-from imgtag_pipeline.limiter.lane import Lane, LaneSlot, Slot
-from imgtag_pipeline.limiter.redis import RedisShelf
-from imgtag_pipeline.limiter.shelf import MemoryShelf, Shelf
+from imgtag_pipeline.limiter.file import CAN_SHARE, FileRecord, host_folder
+from imgtag_pipeline.limiter.queue import QueuePermit, QuotaQueue, Slot
+from imgtag_pipeline.limiter.record import MemoryRecord, SharedRecord
+from imgtag_pipeline.limiter.redis import RedisRecord
+from imgtag_pipeline.limiter.window import Grant, SlidingWindow
 from imgtag_pipeline.model import Quota
 
 logger = logging.getLogger("imgtag_pipeline")
@@ -41,7 +41,7 @@ class Limiter:
         self._clock = clock
         self._share = share
         self._redis_url = redis_url
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, QuotaQueue] = {}
         self._is_alone = False
         self._rates: dict[str, float] = {}  # in force at the last answer
         self._told: set[str] = set()  # quotas whose random refusals were reported
@@ -56,7 +56,7 @@ class Limiter:
         Without `slot`, it was the call whose reply was noted last.
         """
         lane = self._lane(quota)
-        mine = slot if isinstance(slot, LaneSlot) else lane.last
+        mine = slot if isinstance(slot, QueuePermit) else lane.last
         if mine is not None:
             grant = mine.grant
             lane.note(lambda book, now: self._refused(quota.key, book, grant, now))
@@ -66,7 +66,7 @@ class Limiter:
     def succeeded(self, quota: Quota, *, slot: Slot | None = None) -> None:
         """A call was answered: part of a clean stretch, after which the pace rises again."""
         lane = self._lane(quota)
-        mine = slot if isinstance(slot, LaneSlot) else lane.last
+        mine = slot if isinstance(slot, QueuePermit) else lane.last
         if mine is not None:
             grant = mine.grant
             lane.note(lambda book, now: self._accepted(quota.key, book, grant, now))
@@ -103,27 +103,27 @@ class Limiter:
         lanes, self._lanes = list(self._lanes.values()), {}
         await asyncio.gather(*(lane.close() for lane in lanes))
 
-    def _lane(self, quota: Quota) -> Lane:
+    def _lane(self, quota: Quota) -> QuotaQueue:
         qps = UNPUBLISHED if quota.qps is None else quota.qps
         lane = self._lanes.get(quota.key)
         if lane is None:
             if not qps > 0:
                 raise ConfigError(f"qps is {qps!r}; allowed is a number above 0, or None where nobody knows it")
-            lane = self._lanes[quota.key] = Lane(qps, self._shelf(quota, qps), self._clock)
+            lane = self._lanes[quota.key] = QuotaQueue(qps, self._shelf(quota, qps), self._clock)
         else:
             lane.tell(qps)
         return lane
 
-    def _shelf(self, quota: Quota, qps: float) -> Shelf:
+    def _shelf(self, quota: Quota, qps: float) -> SharedRecord:
         if self._redis_url is not None:
-            return RedisShelf(self._redis_url, quota.key, qps, self._clock)
+            return RedisRecord(self._redis_url, quota.key, qps, self._clock)
         is_host_wide = self._share == "host"
         if self._share is None or (is_host_wide and not isinstance(self._clock, SystemClock)):
-            return MemoryShelf(qps, self._clock)  # the times of another clock mean nothing to other processes
+            return MemoryRecord(qps, self._clock)  # the times of another clock mean nothing to other processes
         problem = "this system has no file locks"
         if CAN_SHARE:
             try:
-                return FileShelf(host_folder() if is_host_wide else Path(self._share), quota.key, qps, self._clock)
+                return FileRecord(host_folder() if is_host_wide else Path(self._share), quota.key, qps, self._clock)
             except OSError as error:
                 problem = error.strerror or type(error).__name__
             if not is_host_wide:
@@ -131,13 +131,13 @@ class Limiter:
                     f"the quota cannot be shared in {self._share} ({problem}); name a local folder that is writable"
                 )
         self._warn_alone(problem)
-        return MemoryShelf(qps, self._clock)
+        return MemoryRecord(qps, self._clock)
 
-    def _accepted(self, key: str, book: Book, grant: Grant, now: float) -> None:
+    def _accepted(self, key: str, book: SlidingWindow, grant: Grant, now: float) -> None:
         book.accepted(grant, now)
         self._rates[key] = book.level.rate
 
-    def _refused(self, key: str, book: Book, grant: Grant, now: float) -> None:
+    def _refused(self, key: str, book: SlidingWindow, grant: Grant, now: float) -> None:
         book.refused(grant, now)
         self._rates[key] = book.level.rate
         share = book.level.random.usual

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from imgtag_pipeline.limiter.book import Book, Place
-from imgtag_pipeline.limiter.level import Level
+from imgtag_pipeline.limiter.adaptive_rate import AdaptiveRate
+from imgtag_pipeline.limiter.window import Place, SlidingWindow
 
 _FRAME = struct.Struct("<4sII")
 _MAGIC = b"itq2"
@@ -21,7 +21,7 @@ class Head(msgspec.Struct, array_like=True):
     """All of a book but its places; `log` says where those are, as its shelf understands it."""
 
     epoch: str
-    level: Level
+    level: AdaptiveRate
     tickets: int
     paced: float
     paused_until: float
@@ -35,7 +35,9 @@ _DECODER = msgspec.msgpack.Decoder(Head)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def pack(book: Book, epoch: str, *, log: tuple[int, int, int, int] = (0, 0, 0, 0), places: bytes = b"") -> bytes:
+def pack(
+    book: SlidingWindow, epoch: str, *, log: tuple[int, int, int, int] = (0, 0, 0, 0), places: bytes = b""
+) -> bytes:
     """The book as bytes; `epoch` names the clock that its times are on."""
     head = Head(
         epoch, book.level, book.tickets, book.paced, book.paused_until, book.blocked_until, book.touched, log, places
@@ -56,13 +58,13 @@ def unpack(data: bytes) -> Head | None:
         return None
 
 
-def restore(book: Book, head: Head) -> None:
+def restore(book: SlidingWindow, head: Head) -> None:
     """Put the head's words into the book; its places are entered by themselves."""
     book.level, book.tickets, book.touched = head.level, head.tickets, head.touched
     book.paced, book.paused_until, book.blocked_until = head.paced, head.paused_until, head.blocked_until
 
 
-def pack_whole(book: Book, epoch: str) -> bytes:
+def pack_whole(book: SlidingWindow, epoch: str) -> bytes:
     """The book with its places as bytes."""
     return pack(book, epoch, places=pack_places(book.places()))
 
@@ -76,7 +78,7 @@ def pack_places(places: Iterable[tuple[int, Place | None]]) -> bytes:
     )
 
 
-def enter_places(book: Book, data: bytes) -> None:
+def enter_places(book: SlidingWindow, data: bytes) -> None:
     """Enter what `pack_places` was given; the newest word on a call counts."""
     newest: dict[int, Place | None] = {}
     for ticket, is_refused, end, soon in _PLACE.iter_unpack(data):
@@ -85,19 +87,19 @@ def enter_places(book: Book, data: bytes) -> None:
         book.enter(ticket, place)
 
 
-def unpack_whole(data: bytes, epoch: str, told: float) -> Book | None:
+def unpack_whole(data: bytes, epoch: str, told: float) -> SlidingWindow | None:
     """What `pack_whole` was given; None when it is damaged or of another format."""
     head = unpack(data)
     if head is None or head.epoch != epoch or len(head.places) % PLACE_BYTES:
         return None
-    book = Book(told, head.touched)
+    book = SlidingWindow(told, head.touched)
     enter_places(book, head.places)
     restore(book, head)
     return book
 
 
-def unknown(told: float, now: float) -> Book:
+def unknown(told: float, now: float) -> SlidingWindow:
     """A book to go on with when the last one is lost: every place may have been used just now."""
-    book = Book(told, now)
+    book = SlidingWindow(told, now)
     book.block_unknown(now)
     return book

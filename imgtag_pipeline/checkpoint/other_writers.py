@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from imgtag_pipeline.checkpoint.catalog import Catalog
 from imgtag_pipeline.checkpoint.files import Files
 from imgtag_pipeline.checkpoint.hash import digest
-from imgtag_pipeline.checkpoint.journal import SUFFIX, Notes, SegmentReader
 from imgtag_pipeline.checkpoint.layout import token_of
-from imgtag_pipeline.checkpoint.shelf import Shelf
+from imgtag_pipeline.checkpoint.segment import SUFFIX, OpenMarks, SegmentReader
 
 _PREFIX_OF_HIDDEN: Final = "."
 
@@ -30,7 +30,7 @@ class Recovered:
 
 
 @dataclass(slots=True)
-class Estate:
+class OrphanedSegment:
     """A dead process's segment, locked by us, with all its rows on the shelf as `source`."""
 
     reader: SegmentReader
@@ -38,30 +38,30 @@ class Estate:
 
 
 @dataclass(slots=True)
-class Dead:
+class LeftByDead:
     """What one look found dead: segments to seal, and the notes that nobody has answered."""
 
-    estates: list[Estate] = field(default_factory=list)
-    notes: Notes = field(default_factory=Notes)
+    estates: list[OrphanedSegment] = field(default_factory=list)
+    notes: OpenMarks = field(default_factory=OpenMarks)
 
 
-class Peers:
+class OtherWriters:
     """All segments in `folder` that are not this process's own."""
 
-    def __init__(self, folder: Path, *, own: str, seed: int, shelf: Shelf, files: Files) -> None:
+    def __init__(self, folder: Path, *, own: str, seed: int, shelf: Catalog, files: Files) -> None:
         self.recovered = Recovered()
         self._folder = folder
         self._own = own
         self._seed = seed
         self._shelf = shelf
         self._files = files
-        self._living: dict[str, Estate] = {}
+        self._living: dict[str, OrphanedSegment] = {}
         self._buried: set[str] = set()  # ours to remove; until then their files are still there
 
-    def look(self) -> Dead:
+    def look(self) -> LeftByDead:
         """Read what is new, find who died, and read the parts of those who sealed and left."""
-        dead: list[Estate] = []
-        left: list[Estate] = []
+        dead: list[OrphanedSegment] = []
+        left: list[OrphanedSegment] = []
         while self._is_moving(dead, left):
             continue  # who gave up a segment had begun the next one before: list the folder once more
         if left:
@@ -73,7 +73,7 @@ class Peers:
             peer.reader.close()
         return self._bury(dead)
 
-    def _is_moving(self, dead: list[Estate], left: list[Estate]) -> bool:
+    def _is_moving(self, dead: list[OrphanedSegment], left: list[OrphanedSegment]) -> bool:
         has_missed = self._discover({estate.reader.name for estate in dead})
         gone = []
         for name, peer in sorted(self._living.items()):
@@ -127,16 +127,16 @@ class Peers:
             except FileNotFoundError:
                 has_missed = True
                 continue
-            self._living[name] = Estate(reader, self._shelf.new_source())
+            self._living[name] = OrphanedSegment(reader, self._shelf.new_source())
         return has_missed
 
-    def _read(self, peer: Estate) -> None:
+    def _read(self, peer: OrphanedSegment) -> None:
         for batch in peer.reader.read():
             self._shelf.append(peer.source, batch)
 
-    def _bury(self, dead: list[Estate]) -> Dead:
-        found = Dead()
-        writers: dict[str, list[Estate]] = {}
+    def _bury(self, dead: list[OrphanedSegment]) -> LeftByDead:
+        found = LeftByDead()
+        writers: dict[str, list[OrphanedSegment]] = {}
         for estate in sorted(dead, key=lambda estate: estate.reader.name):
             writers.setdefault(token_of(estate.reader.name), []).append(estate)
         for estates in writers.values():
@@ -149,7 +149,7 @@ class Peers:
                     found.notes.inherit(estate.reader.notes)
         return found
 
-    def _count(self, estate: Estate) -> None:
+    def _count(self, estate: OrphanedSegment) -> None:
         facts, reader = self.recovered, estate.reader
         facts.segments += 1
         facts.frames += reader.frames

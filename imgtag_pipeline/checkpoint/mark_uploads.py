@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from imgtag_pipeline.checkpoint.frames import Kind
-from imgtag_pipeline.checkpoint.journal import Notes
+from imgtag_pipeline.checkpoint.segment import OpenMarks
 from imgtag_pipeline.errors import StoreError
 
 log = logging.getLogger("imgtag_pipeline")
@@ -30,10 +30,10 @@ class Unput:
 
     def __init__(self) -> None:
         self.on_sent: Callable[[], None] = _nothing
-        self._groups = [Notes()]
+        self._groups = [OpenMarks()]
         self._ended = self._dropped = 0
 
-    def answered(self, keys: Iterable[str], notes: Notes) -> None:
+    def answered(self, keys: Iterable[str], notes: OpenMarks) -> None:
         """Keep what the notes say of these."""
         kept = self._groups[-1]
         for key in keys:
@@ -45,7 +45,7 @@ class Unput:
 
     def cut(self) -> int:
         """What is answered from here on belongs to a new group; the number of groups that have ended."""
-        self._groups.append(Notes())
+        self._groups.append(OpenMarks())
         self._ended += 1
         return self._ended
 
@@ -55,9 +55,9 @@ class Unput:
             self._dropped += 1
             self._groups.pop(0)
 
-    def frames(self, notes: Notes) -> list[tuple[Kind, bytes]]:
+    def frames(self, notes: OpenMarks) -> list[tuple[Kind, bytes]]:
         """What is to be told: these notes, and what is kept here. From any thread."""
-        told = Notes(dict(notes.sent), dict(notes.lost), dict(notes.jobs))
+        told = OpenMarks(dict(notes.sent), dict(notes.lost), dict(notes.jobs))
         for group in list(self._groups):
             told.sent.update(dict(group.sent))
             told.lost.update(dict(group.lost))

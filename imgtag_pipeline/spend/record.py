@@ -10,7 +10,7 @@ from imgtag_pipeline.spend.state import State
 T = TypeVar("T")
 
 
-class Book(Protocol):
+class SpendRecord(Protocol):
     """Keeps one `State`, and knows which of the processes that have a place in it are alive."""
 
     @property
@@ -23,7 +23,7 @@ class Book(Protocol):
         """Where it lies, for a person."""
         ...
 
-    async def visit(self, change: Callable[[State], T]) -> T:
+    async def update(self, change: Callable[[State], T]) -> T:
         """Run `change(state)` with nobody else in the book; it may run again when others were quicker.
 
         What it changed is written when this returns. A cancellation does not cut it short: that comes at the caller's
@@ -35,11 +35,11 @@ class Book(Protocol):
         """The moment `here` (seconds since 1970, by this host's clock) on the clock that all who share the book use."""
         ...
 
-    def appear(self, token: str) -> None:
+    def announce(self, token: str) -> None:
         """Show that this process is alive, until `vanish` or its end. May block; raises `OSError`."""
         ...
 
-    def vanish(self, token: str) -> None:
+    def withdraw(self, token: str) -> None:
         """Clear away the sign of life of this process, or of a dead one. May block."""
         ...
 
@@ -52,7 +52,7 @@ class Book(Protocol):
         ...
 
 
-class MemoryBook:
+class MemoryRecord:
     """The book of one process without a store."""
 
     beat = None
@@ -62,7 +62,7 @@ class MemoryBook:
         self.state = State()
         self._tokens: set[str] = set()
 
-    async def visit(self, change: Callable[[State], T]) -> T:
+    async def update(self, change: Callable[[State], T]) -> T:
         """Nobody else is here."""
         self.state.version += 1
         return change(self.state)
@@ -71,11 +71,11 @@ class MemoryBook:
         """There is one clock."""
         return here
 
-    def appear(self, token: str) -> None:
+    def announce(self, token: str) -> None:
         """Remembered."""
         self._tokens.add(token)
 
-    def vanish(self, token: str) -> None:
+    def withdraw(self, token: str) -> None:
         """Forgotten."""
         self._tokens.discard(token)
 

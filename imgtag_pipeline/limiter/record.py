@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from imgtag_pipeline.core.clock import Clock
-from imgtag_pipeline.limiter.book import Book
+from imgtag_pipeline.limiter.window import SlidingWindow
 
 T = TypeVar("T")
 
 
-class Shelf(Protocol):
+class SharedRecord(Protocol):
     """Keeps a book. Its clock runs `late` to `early` seconds ahead of the caller's monotonic clock.
 
     A visit may take slots that are free within `horizon` seconds; notes are collected for `patience` seconds.
@@ -37,7 +37,7 @@ class Shelf(Protocol):
         """Seconds that a note may wait for others before a visit is made for it."""
         ...
 
-    async def visit(self, change: Callable[[Book, float], T]) -> T:
+    async def update(self, change: Callable[[SlidingWindow, float], T]) -> T:
         """Run `change(book, now)` with nobody else in the book; it may run again when others were quicker."""
         ...
 
@@ -46,7 +46,7 @@ class Shelf(Protocol):
         ...
 
 
-class MemoryShelf:
+class MemoryRecord:
     """The book of one limiter, shared with nobody."""
 
     late = 0.0
@@ -56,9 +56,9 @@ class MemoryShelf:
 
     def __init__(self, told: float, clock: Clock) -> None:
         self._clock = clock
-        self._book = Book(told, clock.monotonic())
+        self._book = SlidingWindow(told, clock.monotonic())
 
-    async def visit(self, change: Callable[[Book, float], T]) -> T:
+    async def update(self, change: Callable[[SlidingWindow, float], T]) -> T:
         """Nobody else is here."""
         self._book.changed.clear()
         return change(self._book, self._clock.monotonic())

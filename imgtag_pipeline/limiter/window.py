@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from imgtag_pipeline.limiter.ends import Ends
-from imgtag_pipeline.limiter.level import Level, window_of
-from imgtag_pipeline.limiter.trips import LONGEST
+from imgtag_pipeline.limiter.adaptive_rate import AdaptiveRate, window_of
+from imgtag_pipeline.limiter.expiries import Expiries
+from imgtag_pipeline.limiter.round_trips import LONGEST
 
 POLL = 0.002  # seconds between looks at a place that waits for an answer only
 FORGET = 60.0  # seconds without a visit after which what throttled answers taught is forgotten
@@ -39,7 +39,7 @@ class Place(NamedTuple):
     is_refused: bool = False
 
 
-class Book:
+class SlidingWindow:
     """Places, pace, pause and level of one quota key."""
 
     __slots__ = (
@@ -57,14 +57,14 @@ class Book:
     )
 
     def __init__(self, told: float, now: float) -> None:
-        self.level = Level(told)
+        self.level = AdaptiveRate(told)
         self.tickets = 0
         self.paced = self.paused_until = self.blocked_until = -math.inf
         self.touched = now
         self.changed: set[int] = set()  # tickets whose places were changed since somebody cleared this
         self._places: dict[int, Place] = {}
-        self._ends = Ends()
-        self._refused = Ends()
+        self._ends = Expiries()
+        self._refused = Expiries()
         self._unanswered: dict[int, float] = {}  # the longest out first: from when on an answer frees the place
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class Book:
     def take(self, now: float, wanted: int, *, horizon: float = 0.0, unanswered: float = LONGEST) -> list[Grant]:
         """At most `wanted` grants, none later than `horizon` seconds from now; `unanswered` is kept for no answer."""
         if now - self.touched >= FORGET:
-            self.level = Level(self.level.told)
+            self.level = AdaptiveRate(self.level.told)
         self.touched = now
         for _, ticket in self._ends.forget(now):
             del self._places[ticket]

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from imgtag_pipeline.core.clock import Clock
 from imgtag_pipeline.errors import ImgtagError
-from imgtag_pipeline.limiter.book import Book, Grant
-from imgtag_pipeline.limiter.shelf import Shelf
-from imgtag_pipeline.limiter.trips import LONGEST, RoundTrips
+from imgtag_pipeline.limiter.record import SharedRecord
+from imgtag_pipeline.limiter.round_trips import LONGEST, RoundTrips
+from imgtag_pipeline.limiter.window import Grant, SlidingWindow
 
 _SHORT_NAP = 0.005  # seconds that are slept through: notes written meanwhile wait so long
 _LONGEST_NAP = 0.25  # other processes may have changed the book since
@@ -20,7 +20,7 @@ _DAWDLING = 0.1  # seconds between a grant and its call after which the book is 
 _CLOSING = 2.0  # seconds for the last notes
 LAPSE = 0.5  # after which the grant is not used any more
 
-Note = Callable[[Book, float], None]
+Note = Callable[[SlidingWindow, float], None]
 
 
 class Slot(Protocol):
@@ -39,12 +39,12 @@ class Slot(Protocol):
         ...
 
 
-class LaneSlot:
+class QueuePermit:
     """One grant of a lane, to be used at `due` (the caller's monotonic clock) or soon after."""
 
     __slots__ = ("_is_over", "_lane", "due", "grant", "sent_at")
 
-    def __init__(self, lane: Lane, grant: Grant, due: float) -> None:
+    def __init__(self, lane: QuotaQueue, grant: Grant, due: float) -> None:
         self._lane = lane
         self._is_over = False
         self.grant = grant
@@ -75,20 +75,20 @@ class LaneSlot:
             self._lane.unused(self)
 
 
-class Lane:
+class QuotaQueue:
     """The queue of one quota key in this process."""
 
-    def __init__(self, qps: float, shelf: Shelf, clock: Clock) -> None:
+    def __init__(self, qps: float, shelf: SharedRecord, clock: Clock) -> None:
         self.qps = qps
         self.clock = clock
         self.trips = RoundTrips()
-        self.last: LaneSlot | None = None
+        self.last: QueuePermit | None = None
         self.calls = 0
         self.held_seconds = 0.0
         self.first_asked: float | None = None
         self._shelf = shelf
         self._paused_until = clock.monotonic()
-        self._waiting: deque[asyncio.Future[LaneSlot]] = deque()
+        self._waiting: deque[asyncio.Future[QueuePermit]] = deque()
         self._notes: list[Note] = [lambda book, now: book.tell(qps)]
         self._noted = 0
         self._pump: asyncio.Task[None] | None = None
@@ -98,7 +98,7 @@ class Lane:
         """Wait for the turn of one call."""
         if self.first_asked is None:
             self.first_asked = self.clock.monotonic()
-        future: asyncio.Future[LaneSlot] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[QueuePermit] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self._wake()
         try:
@@ -124,12 +124,12 @@ class Lane:
         self._paused_until = max(self._paused_until, self.clock.monotonic() + seconds)
         self.note(lambda book, now: book.pause(now + seconds))
 
-    def dawdled(self, slot: LaneSlot, sent: float) -> None:
+    def dawdled(self, slot: QueuePermit, sent: float) -> None:
         """The call of this slot leaves late: it may arrive after its place would be free again without an answer."""
         latest = sent + self._shelf.early + LONGEST
         self.note(lambda book, _: book.hold(slot.grant, latest))
 
-    def replied(self, slot: LaneSlot) -> None:
+    def replied(self, slot: QueuePermit) -> None:
         """The call of this slot is over: its latest arrival is known."""
         now = self.clock.monotonic()
         self.last = slot
@@ -139,7 +139,7 @@ class Lane:
         on_shelf = sent + self._shelf.early
         self.note(lambda book, _: book.settle(slot.grant, on_shelf, allowance))
 
-    def unused(self, slot: LaneSlot) -> None:
+    def unused(self, slot: QueuePermit) -> None:
         """The call of this slot was not made."""
         self.calls -= 1
         self._give_back(slot.grant)
@@ -155,7 +155,7 @@ class Lane:
             await asyncio.gather(self._pump, return_exceptions=True)
         with contextlib.suppress(ImgtagError, TimeoutError):
             if self._notes:
-                await asyncio.wait_for(self._shelf.visit(self._turn), _CLOSING)
+                await asyncio.wait_for(self._shelf.update(self._turn), _CLOSING)
         await self._shelf.close()
 
     def _wake(self) -> None:
@@ -179,7 +179,7 @@ class Lane:
             self._waiting.clear()
 
     async def _round(self) -> None:
-        grants, wait, is_held = await self._shelf.visit(self._turn)
+        grants, wait, is_held = await self._shelf.update(self._turn)
         del self._notes[: self._noted]
         await self._release(grants)
         while self._waiting and self._waiting[0].done():
@@ -206,7 +206,7 @@ class Lane:
         if self._notes and self._shelf.patience:
             await self.clock.sleep(min(seconds, self._shelf.patience))
 
-    def _turn(self, book: Book, now: float) -> tuple[list[Grant], float, bool]:
+    def _turn(self, book: SlidingWindow, now: float) -> tuple[list[Grant], float, bool]:
         self._noted = len(self._notes)  # more may come before a slow shelf is done
         for note in self._notes:
             note(book, now)
@@ -230,7 +230,7 @@ class Lane:
                     self._give_back(grant)
                     continue
                 self.calls += 1
-                self._waiting.popleft().set_result(LaneSlot(self, grant, due))
+                self._waiting.popleft().set_result(QueuePermit(self, grant, due))
         finally:
             for grant in left:  # closed meanwhile
                 self._give_back(grant)

@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from imgtag_pipeline.checkpoint.catalog import Catalog
 from imgtag_pipeline.checkpoint.compaction import merge
-from imgtag_pipeline.checkpoint.desk import Desk
+from imgtag_pipeline.checkpoint.journal import Journal
 from imgtag_pipeline.checkpoint.layout import Identity
+from imgtag_pipeline.checkpoint.mark_uploads import Teller, Unput
 from imgtag_pipeline.checkpoint.parts import LocalParts
 from imgtag_pipeline.checkpoint.remote import RemoteParts
-from imgtag_pipeline.checkpoint.remote_notes import RemoteNotes
+from imgtag_pipeline.checkpoint.remote_notes import RemoteMarks
 from imgtag_pipeline.checkpoint.sealer import Sealer
-from imgtag_pipeline.checkpoint.shelf import Shelf
-from imgtag_pipeline.checkpoint.telling import Teller, Unput
 from imgtag_pipeline.core.environment import spool_root
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.urls import unsigned_url
@@ -51,16 +51,16 @@ def spool_note(url: str, who: Identity) -> bytes:
     return (json.dumps(facts, indent=2) + "\n").encode()
 
 
-class Way:
+class Outbox:
     """Puts the outbox's parts, and this process's open notes, into the store. What fails stays and is tried again."""
 
     def __init__(
         self,
         outbox: LocalParts,
         remote: RemoteParts,
-        notes: RemoteNotes,
-        desk: Desk,
-        shelf: Shelf,
+        notes: RemoteMarks,
+        journal: Journal,
+        shelf: Catalog,
         sealer: Sealer,
         unput: Unput,
         *,
@@ -71,7 +71,7 @@ class Way:
         self._outbox = outbox
         self._remote = remote
         self._notes = notes
-        self._desk = desk
+        self._journal = journal
         self._shelf = shelf
         self._sealer = sealer
         self._unput = unput
@@ -83,8 +83,8 @@ class Way:
 
     def work(self) -> Callable[[], None]:
         """On the journal's thread: have what is journaled sealed; the puts are then to run on the sealer's."""
-        if self._desk.rows:
-            self._desk.rotate()
+        if self._journal.rows:
+            self._journal.rotate()
         return partial(self._push, self._unput.cut())
 
     def finish(self) -> None:
@@ -93,7 +93,7 @@ class Way:
         self._push(self._unput.cut())
 
     def _tell(self) -> None:
-        self._notes.say(self._unput.frames(self._desk.notes))
+        self._notes.say(self._unput.frames(self._journal.notes))
 
     def _push(self, count: int) -> None:
         """Put what waits, with which the first `count` groups of answers are there; never raises, see `error`."""
@@ -129,8 +129,8 @@ class Way:
         new = merge(
             self._remote,
             names,
-            stem=f"{self._desk.token}-m{self._merges:05d}",
-            run=self._desk.run,
+            stem=f"{self._journal.token}-m{self._merges:05d}",
+            run=self._journal.run,
             max_bytes=self._object_bytes,
             before_removal=lambda new: self._shelf.replace_parts(names, new),
         )

@@ -36,7 +36,7 @@ def window_of(rate: float) -> tuple[int, float]:
 
 
 @dataclass(slots=True)
-class Level:
+class AdaptiveRate:
     """The rate in force for one quota, learned by additive increase and multiplicative decrease.
 
     - A load is refused that was never answered well, or after a stretch of good answers: that is the quota's edge, and
