@@ -29,7 +29,7 @@ from imgtag_pipeline.checkpoint.layout import (
     read_manifest,
 )
 from imgtag_pipeline.checkpoint.mark_uploads import Unput
-from imgtag_pipeline.checkpoint.outbox import NOTE, OUTBOX, Outbox, spool_folder, spool_note
+from imgtag_pipeline.checkpoint.outbox import NOTE, OUTBOX, Outbox, set_aside, spool_folder, spool_note
 from imgtag_pipeline.checkpoint.parts import LocalParts, PartFolder
 from imgtag_pipeline.checkpoint.remote import OBJECT_BYTES, RemoteFolder, RemoteParts, open_remote
 from imgtag_pipeline.checkpoint.remote_notes import RemoteMarks
@@ -111,6 +111,7 @@ def open_spooled(root: RemoteFolder, spool: Path, opening: Opening, *, url: str)
     who, files = opening.identity, opening.tuning.files
     home, away = spool / who.slug, root.child(who.slug)
     try:
+        was_here = (home / NOTE).exists()
         _make_folders(files, home, OUTBOX, JOURNAL)
         write_whole(files, home / NOTE, spool_note(url, who))
     except OSError as error:
@@ -122,6 +123,8 @@ def open_spooled(root: RemoteFolder, spool: Path, opening: Opening, *, url: str)
         manifest = away.read(MANIFEST)
     except FileNotFoundError:
         _refuse_other_formats(_manifests_in(root, who), who, root.path)
+        if was_here:
+            set_aside(home, unsigned_url(url))
         manifest = manifest_of(who, opening.clock.now())
         away.put(MANIFEST, manifest)
     check_manifest(read_manifest(manifest, away.path), who, away.path)

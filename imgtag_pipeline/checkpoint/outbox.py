@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,16 +18,20 @@ from typing import Any, Final
 
 from imgtag_pipeline.checkpoint.catalog import Catalog
 from imgtag_pipeline.checkpoint.compaction import merge
+from imgtag_pipeline.checkpoint.files import lock
 from imgtag_pipeline.checkpoint.journal import Journal
-from imgtag_pipeline.checkpoint.layout import Identity
+from imgtag_pipeline.checkpoint.layout import JOURNAL, PART_SUFFIX, Identity
 from imgtag_pipeline.checkpoint.mark_uploads import Teller, Unput
 from imgtag_pipeline.checkpoint.parts import LocalParts
 from imgtag_pipeline.checkpoint.remote import RemoteParts
 from imgtag_pipeline.checkpoint.remote_notes import RemoteMarks
 from imgtag_pipeline.checkpoint.sealer import Sealer
+from imgtag_pipeline.checkpoint.segment import SUFFIX
 from imgtag_pipeline.core.environment import spool_root
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.urls import unsigned_url
+
+log = logging.getLogger("imgtag_pipeline")
 
 OUTBOX: Final = "outbox"
 NOTE: Final = "store.json"
@@ -49,6 +55,28 @@ def spool_note(url: str, who: Identity) -> bytes:
     """For a person who finds the folder: whose spool it is."""
     facts = {"store": unsigned_url(url), "folder": who.slug, "what": "answers on their way to the store"}
     return (json.dumps(facts, indent=2) + "\n").encode()
+
+
+def set_aside(home: Path, url: str) -> None:
+    """Keep what waits in the spool of a store that is gone from being believed: it moves into a folder beside.
+
+    Segments of processes that live stay where they are.
+    """
+    aside = home / f"deleted-{secrets.token_hex(4)}"
+    moved = 0
+    for path in [*(home / OUTBOX).glob(f"*{PART_SUFFIX}"), *(home / JOURNAL).glob(f"*{SUFFIX}")]:
+        handle = os.open(path, os.O_RDWR)
+        try:
+            if path.suffix == SUFFIX and not lock(handle, wait=False):
+                continue
+            aside.mkdir(exist_ok=True)
+            path.rename(aside / path.name)
+            moved += 1
+        finally:
+            os.close(handle)
+    if moved:
+        words = "event=spool_set_aside files=%d: the store %s was deleted, so answers that waited for it do not count;"
+        log.warning(words + " they lie in %s", moved, url, aside)
 
 
 class Outbox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from types import TracebackType
@@ -53,6 +54,10 @@ def _is_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
+def _has_widgets() -> bool:
+    return _is_notebook() and importlib.util.find_spec("ipywidgets") is not None
+
+
 def is_terminal() -> bool:
     """Schedulers put all sorts of things in the place of standard error, or nothing at all."""
     try:
@@ -76,7 +81,7 @@ class Bar:
         """Show how far the run is; safe from any thread."""
         if not self._is_shown or not isinstance(event, Progress):
             return
-        if _is_notebook() and not is_terminal():
+        if _has_widgets() and not is_terminal():
             self._show_widget(event)
             return
         if self._bar is None:

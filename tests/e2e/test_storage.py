@@ -126,3 +126,21 @@ def test_a_spool_of_a_store_that_was_deleted_is_not_believed(tmp_path):
         memory.rm("/gone", recursive=True)
         imgtag.label(frame, **words)
         assert cloud.ledger.billed == 2
+
+
+def test_answers_that_wait_for_a_store_that_was_deleted_are_set_aside(tmp_path, caplog):
+    """They were paid for, so they are kept, and told; the new store does not take them for its own."""
+    memory = fsspec.filesystem("memory")
+    with running_emulator(is_synthetic=True) as cloud:
+        provider = Viapi(action="TaggingImage", endpoint=cloud.url, credentials=Keys("emulator", "emulator"))
+        frame = pd.DataFrame({"url": ["https://a.example/1.jpg"]})
+        words = {"provider": provider, "checkpoint": "memory://left/tags", "spool": tmp_path, "progress": False}
+        imgtag.label(frame, **words)
+        (part,) = [name for name in memory.find("/left") if name.endswith(".parquet")]
+        (outbox,) = tmp_path.rglob("outbox")
+        (outbox / part.rpartition("/")[2]).write_bytes(memory.cat_file(part))  # as a put that failed leaves it
+        memory.rm("/left", recursive=True)
+        imgtag.label(frame, **words)
+        assert cloud.ledger.billed == 2
+        assert "event=spool_set_aside files=1" in caplog.text
+        assert len(list(outbox.parent.glob("deleted-*/*.parquet"))) == 1

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -79,6 +80,24 @@ def test_of_a_stream_nobody_knows_the_length():
     """No percentage and no time left; what is known is shown."""
     event = Progress(rows_done=0, total_rows=None, images=40, done=30, known=0, failed=0, calls=0, yuan=0.0)
     assert line(event, "local", 80) == "local: 30 images"
+
+
+@pytest.mark.parametrize("has_widgets", [True, False])
+def test_a_notebook_gets_a_widget_where_there_are_any(monkeypatch, has_widgets):
+    """Else the line of a terminal, without a warning."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setitem(
+        sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1), version_info=(8,))
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if has_widgets else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if not has_widgets else "ignore")
+        with Bar(None, "viapi/TaggingImage") as bar:
+            bar(EVENT)
+            assert (
+                type(bar._bar).__module__ != "tqdm.std" if has_widgets else "4,321/10,800 images" in stream.getvalue()
+            )
 
 
 def test_the_bar_shows_nothing_but_progress(monkeypatch):
