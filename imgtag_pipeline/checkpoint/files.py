@@ -5,15 +5,14 @@ Relies on POSIX advisory locks (`flock`), or on byte-range locks where those are
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import time
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from imgtag_pipeline.core import disk
 from imgtag_pipeline.errors import StoreError
 
 try:
@@ -24,7 +23,6 @@ except ImportError:  # Windows
 TEMPORARY: Final = ".tmp-"
 _STALE_SECONDS: Final = 86400.0
 _FAR_BYTE: Final = 1 << 40  # a byte range lock is mandatory on Windows: it must lie beyond the data
-_NO_FOLDER_SYNC: Final = (errno.EINVAL, errno.ENOTSUP)  # what file systems say that keep names in order by themselves
 
 
 class Files:
@@ -56,16 +54,7 @@ class Files:
 
     def sync_folder(self, path: Path) -> None:
         """Return when the names in this folder are on the disk."""
-        if fcntl is None:
-            return
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno not in _NO_FOLDER_SYNC:
-                raise
-        finally:
-            os.close(handle)
+        disk.sync_folder(path)
 
     def pipe_file(self, filesystem: Any, path: str, data: bytes) -> None:
         """Put one whole object."""
@@ -132,7 +121,7 @@ def lock(handle: int, *, wait: bool) -> bool:
     """
     try:
         if fcntl is not None:
-            _keep_from_children(handle)
+            disk.keep_from_children(handle)
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         return _lock_byte(handle, wait=wait)
@@ -142,32 +131,6 @@ def lock(handle: int, *, wait: bool) -> bool:
         raise StoreError(
             f"this folder cannot lock files ({error.strerror}); a tag store needs a local disk, or an fsspec URL"
         ) from error
-
-
-_locked: dict[int, os.stat_result] = {}  # handles by number; one that was closed since is told by its file
-
-
-def _keep_from_children(handle: int) -> None:
-    _watch_forks()
-    _locked[handle] = os.fstat(handle)
-
-
-@cache
-def _watch_forks() -> None:
-    os.register_at_fork(after_in_child=_let_go_of_parents_locks)
-
-
-def _let_go_of_parents_locks() -> None:
-    """A forked child shares its parent's open files, and with them their locks: it gets empty files instead."""
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for handle, file in _locked.items():
-        try:
-            if os.path.samestat(os.fstat(handle), file):
-                os.dup2(nothing, handle, inheritable=False)
-        except OSError:  # closed since
-            continue
-    _locked.clear()
-    os.close(nothing)
 
 
 def _lock_byte(handle: int, *, wait: bool) -> bool:

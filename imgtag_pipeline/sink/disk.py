@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from imgtag_pipeline.core import disk
+
 try:
     import fcntl
 except ImportError:  # not on Windows: nothing is swept there
@@ -62,13 +64,9 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    with contextlib.suppress(OSError):  # some filesystems cannot sync a folder; the rename has happened all the same
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Wait until the names in a folder are on the disk; where that fails, the rename has happened all the same."""
+    with contextlib.suppress(OSError):
+        disk.sync_folder(path)
 
 
 def show(file: Path, target: Path, *, overwrite: bool) -> None:

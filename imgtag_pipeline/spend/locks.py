@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from imgtag_pipeline.core.disk import keep_from_children
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -33,8 +35,11 @@ def locked(handle: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def try_lock(handle: int, *, keep: bool = False) -> Iterator[bool]:
-    """Hold the file's lock if nobody else does: then it yields True. With `keep` it is held until the file closes."""
+    """Hold the file's lock if nobody else does: then it yields True. With `keep` it is held until the file
+    closes, and no forked child shares it."""
     is_ours = _take(handle)
+    if is_ours and keep:
+        keep_from_children(handle)
     try:
         yield is_ours
     finally:

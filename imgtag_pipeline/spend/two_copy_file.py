@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from imgtag_pipeline.core import disk
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.spend.state import State
 
@@ -38,13 +39,7 @@ class Disk:
 
     def sync_folder(self, path: Path) -> None:
         """Return when the names in this folder are on the disk."""
-        if os.name == "nt":
-            return
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        disk.sync_folder(path)
 
 
 @dataclass(frozen=True, slots=True)
