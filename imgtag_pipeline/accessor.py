@@ -22,14 +22,56 @@ class FrameAccessor:
     @spoken
     @hide_secrets
     def label(self, col: str | None = None, **words: Unpack[OptionWords]) -> pd.DataFrame:
-        """The tags of the images in column `col`; see `imgtag_pipeline.label`."""
+        """Tag the images of this frame.
+
+        Parameters
+        ----------
+        col : str, optional
+            Column of image references. Default: `url`.
+        **words
+
+        Returns
+        -------
+        DataFrame
+            In the `shape` that was asked for; the report is at `.attrs["imgtag"]`.
+
+        Raises
+        ------
+        ConfigError, FatalError, CapReached, BreakerOpen, Interrupted, StoreError, RowsFailed
+            As from `imgtag_pipeline.label`.
+
+        Examples
+        --------
+        >>> df.imgtag.label(col="url", min_confidence=0.5)
+        """
         result: pd.DataFrame = api.label(self._frame, col=col, **words)
         return result
 
     @spoken
     @hide_secrets
     def plan(self, col: str | None = None, **words: Unpack[OptionWords]) -> Plan:
-        """What labelling would take, without a call; see `imgtag_pipeline.run.plan`."""
+        """Reckon what labelling would take. No call is made.
+
+        Parameters
+        ----------
+        col : str, optional
+            Column of image references. Default: `url`.
+        **words
+
+        Returns
+        -------
+        Plan
+            Distinct, known, impossible and payable images, calls, yuan and finish time.
+
+        Raises
+        ------
+        ConfigError
+            The caller's mistake.
+
+        Examples
+        --------
+        >>> df.imgtag.plan(provider="viapi/TaggingImage")
+        """
         return api.plan(self._frame, col=col, **words)
 
 
@@ -43,12 +85,50 @@ class SeriesAccessor:
     @spoken
     @hide_secrets
     def label(self, **words: Unpack[OptionWords]) -> pd.DataFrame:
-        """The tags of these images, as a DataFrame with the Series' index; see `imgtag_pipeline.label`."""
+        """Tag these images; the DataFrame has the Series' index.
+
+        Parameters
+        ----------
+        **words
+
+        Returns
+        -------
+        DataFrame
+            In the `shape` that was asked for; the report is at `.attrs["imgtag"]`.
+
+        Raises
+        ------
+        ConfigError, FatalError, CapReached, BreakerOpen, Interrupted, StoreError, RowsFailed
+            As from `imgtag_pipeline.label`.
+
+        Examples
+        --------
+        >>> df["url"].imgtag.label(shape="nested")
+        """
         result: pd.DataFrame = api.label(self._series, **words)
         return result
 
     @spoken
     @hide_secrets
     def plan(self, **words: Unpack[OptionWords]) -> Plan:
-        """What labelling would take, without a call; see `imgtag_pipeline.run.plan`."""
+        """Reckon what labelling would take. No call is made.
+
+        Parameters
+        ----------
+        **words
+
+        Returns
+        -------
+        Plan
+            Distinct, known, impossible and payable images, calls, yuan and finish time.
+
+        Raises
+        ------
+        ConfigError
+            The caller's mistake.
+
+        Examples
+        --------
+        >>> df["url"].imgtag.plan(provider="viapi/TaggingImage")
+        """
         return api.plan(self._series, **words)

@@ -37,19 +37,47 @@ from imgtag_pipeline.spend import ledger as ledgers
 @spoken
 @hide_secrets
 def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
-    """The table's images with their tags, as the kind of table that was given.
+    """Tag the images of a table.
 
-    `table`: pandas DataFrame or Series, pyarrow Table, RecordBatch, RecordBatchReader, Dataset, Polars, DuckDB,
-    anything with `__arrow_c_stream__`; a reader or Dataset comes back as a lazy, streaming reader. `col`: the column
-    of image references (default `url`): paths, http(s) or any fsspec URL. The other words are
-    the options below.
+    Every input row appears in the result, in the caller's order and with the caller's index; a failure is a row. Works
+    inside a running event loop.
 
-    Every input row appears in the result, in the caller's order and with the caller's index; a failure is a row. The
-    report is at `df.attrs["imgtag"]`, or under the metadata key `imgtag` of a pyarrow Table. Works inside a running
-    event loop.
+    Parameters
+    ----------
+    table : table
+        pandas DataFrame or Series, pyarrow Table, RecordBatch, RecordBatchReader or Dataset, Polars, DuckDB, anything
+        with `__arrow_c_stream__`. A reader or Dataset comes back as a lazy, streaming reader: reading it is paying.
+    col : str, optional
+        Column of image references: paths, http(s) or any fsspec URL. Default: `url`.
+    **words
 
-    Raises `ConfigError` for the caller's mistakes (before any call), `FatalError` for a refusal that concerns every
-    image, `CapReached`, `Interrupted` (a `KeyboardInterrupt`): these carry `.report` and `.partial`, the table so far.
+    Returns
+    -------
+    table
+        The kind of table that was given, in the `shape` that was asked for. The report is at `df.attrs["imgtag"]`, or
+        under the metadata key `imgtag` of a pyarrow Table.
+
+    Raises
+    ------
+    ConfigError
+        The caller's mistake, found before any call.
+    FatalError
+        A refusal that concerns every image. Like the next three it carries `.report` and `.partial`, the table so far.
+    CapReached
+        `max_calls` or `budget` is used up.
+    BreakerOpen
+        The run only failed.
+    Interrupted
+        Ctrl-C, SIGTERM or `stop.request()`; also a `KeyboardInterrupt`.
+    StoreError
+        The checkpoint or a shared record cannot be read or written.
+    RowsFailed
+        With `errors="raise"`, at the end, when images failed.
+
+    Examples
+    --------
+    >>> tags = imgtag.label(df, col="url", min_confidence=0.5)
+    >>> imgtag.label(df, provider="viapi/TaggingImage", checkpoint="tags/", max_calls=1000)
     """
     pipeline = _pipeline(open_source(table), col, words)
     if pipeline.source.is_lazy:
@@ -63,9 +91,43 @@ def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -
 @spoken
 @hide_secrets
 async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -> Any:
-    """`label` for callers that own an event loop. A reader comes back complete, as a pyarrow Table.
+    """`label` for callers that own an event loop.
 
     When the call is cancelled, the calls in flight get their grace time and every answer that arrived is kept.
+
+    Parameters
+    ----------
+    table : table
+        As for `label`.
+    col : str, optional
+        Column of image references. Default: `url`.
+    **words
+
+    Returns
+    -------
+    table
+        As from `label`; for a reader the whole result, as a pyarrow Table.
+
+    Raises
+    ------
+    ConfigError
+        The caller's mistake, found before any call.
+    FatalError
+        A refusal that concerns every image. Like the next three it carries `.report` and `.partial`, the table so far.
+    CapReached
+        `max_calls` or `budget` is used up.
+    BreakerOpen
+        The run only failed.
+    Interrupted
+        Ctrl-C, SIGTERM or `stop.request()`; also a `KeyboardInterrupt`.
+    StoreError
+        The checkpoint or a shared record cannot be read or written.
+    RowsFailed
+        With `errors="raise"`, at the end, when images failed.
+
+    Examples
+    --------
+    >>> tags = await imgtag.alabel(df, checkpoint="tags/")
     """
     pipeline = _pipeline(open_source(table), col, words)
     with Bar(pipeline.options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
@@ -89,18 +151,58 @@ def enrich(
     header: bool = True,
     **words: Unpack[OptionWords],
 ) -> RunReport:
-    """Files in, files out, larger than memory; gives back the report.
+    """Tag the images of files, larger than memory, and write the table to files.
 
-    `source`: Parquet, CSV or JSON lines; one file, a glob, a dataset folder, or a list of these, local or any fsspec
-    URL. `out`: a file
-    whose suffix says the format, or a folder for a Parquet dataset; written whole or not at all, never over something
-    that exists unless `overwrite`. `limit`: only the first so many rows. `max_failed`: with more failed images than
-    this (a number, or a share of the distinct images such as "1%") the report's `exit_code` is 1 (nothing is raised,
-    OUT is written). `delimiter`: what separates the fields of a CSV; `header=False`: its first line is a row. The other
-    words are the options below.
+    After any error nothing stands at `out`, and a re-run with the same checkpoint continues.
 
-    Raises what `label` raises; after any of these nothing stands at `out`, and a re-run with the same checkpoint
-    continues.
+    Parameters
+    ----------
+    source : str, path or list of these
+        Parquet, CSV or JSON lines: a file, a glob or a dataset folder, local or any fsspec URL.
+    out : str or path
+        A file whose suffix says the format, or a folder for a Parquet dataset. Written whole or not at all.
+    col : str, optional
+        Column of image references. Default: `url`.
+    overwrite : bool, default False
+        Replace `out` if it exists.
+    limit : int, optional
+        Only the first so many rows.
+    max_failed : int or str, optional
+        With more failed images than this (a number, or a share such as "1%") the report's `exit_code` is 1; nothing
+        is raised and `out` is written.
+    delimiter : str, optional
+        Of a CSV: one character. Default: a comma, in .tsv a tab.
+    header : bool, default True
+        False: the first line of a CSV is a row.
+    **words
+
+    Returns
+    -------
+    RunReport
+        What was asked, answered, failed and billed.
+
+    Raises
+    ------
+    ConfigError
+        The caller's mistake, found before any call.
+    FatalError
+        A refusal that concerns every image. Like the next three it carries `.report`.
+    CapReached
+        `max_calls` or `budget` is used up.
+    BreakerOpen
+        The run only failed.
+    Interrupted
+        Ctrl-C, SIGTERM or `stop.request()`; also a `KeyboardInterrupt`.
+    StoreError
+        The checkpoint or a shared record cannot be read or written.
+    RowsFailed
+        With `errors="raise"`, at the end, when images failed.
+    OutputError
+        `out` could not be written at the end; the table is kept in a file that the error names.
+
+    Examples
+    --------
+    >>> imgtag.enrich("in/*.parquet", "tagged.parquet", provider="viapi/TaggingImage", checkpoint="tags/")
     """
     options = Options.of(words)
     failed_limit(max_failed)
@@ -141,9 +243,33 @@ def plan(
     header: bool = True,
     **words: Unpack[OptionWords],
 ) -> Plan:
-    """What would it take: distinct, known, impossible and payable images, calls, yuan, finish time. No call is made.
+    """Reckon what labelling would take. No call is made.
 
-    `table` is anything that `label` takes, or a path or glob as for `enrich`.
+    Parameters
+    ----------
+    table : table, str, path or list of paths
+        What `label` takes, or files as for `enrich`.
+    col : str, optional
+        Column of image references. Default: `url`.
+    delimiter : str, optional
+        Of a CSV: one character.
+    header : bool, default True
+        False: the first line of a CSV is a row.
+    **words
+
+    Returns
+    -------
+    Plan
+        Distinct, known, impossible and payable images, calls, yuan and finish time.
+
+    Raises
+    ------
+    ConfigError
+        The caller's mistake.
+
+    Examples
+    --------
+    >>> imgtag.plan("in/*.parquet", provider="viapi/TaggingImage", checkpoint="tags/")
     """
     options = Options.of(words)
     if isinstance(table, str | os.PathLike | list | tuple):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, Literal, Self, TypedDict, TypeVar, cast
+from typing import Any, Final, Literal, Self, TypedDict, TypeVar, cast
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers.contract import Provider
@@ -241,18 +241,36 @@ class Options:
         object.__setattr__(self, "vocabulary", words)
 
 
+WORDS: Final = "**words"  # the line of a docstring that stands for all options
+
+
 def spoken(function: F) -> F:
-    """Let `help` and notebooks show the words of `Options` with their defaults and meaning, instead of `**words`."""
+    """Let `help` and notebooks show the words of `Options` with types, defaults and meaning, instead of `**words`."""
     signature = inspect.signature(function)
     own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     words = [
         inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=_default(one), annotation=one.type)
         for one in fields(Options)
     ]
-    meaning = inspect.cleandoc(Options.__doc__ or "").partition("\n\n")[2]
-    function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nOptions, the same for every verb:\n\n{meaning}\n"
+    doc = inspect.cleandoc(function.__doc__ or "")
+    assert WORDS in doc, function.__qualname__
+    function.__doc__ = doc.replace(WORDS, "\n".join(_described())) + "\n"
     vars(function)["__signature__"] = signature.replace(parameters=[*own, *words])
     return function
+
+
+def _described() -> Iterator[str]:
+    """The options as numpydoc has them: name, type and default, then the meaning."""
+    text = inspect.cleandoc(Options.__doc__ or "").partition("\n\n")[2]
+    meanings = dict(line.split(": ", 1) for line in text.splitlines())
+    for one in fields(Options):
+        default, meaning = _default(one), meanings[one.name]
+        shown = (
+            repr(default) if isinstance(default, str | int | float | tuple | None) else f"{type(default).__name__}()"
+        )
+        kind = f"Literal{list(SHAPES)}" if one.name == "shape" else one.type
+        yield f"{one.name} : {kind}, default {shown}"
+        yield f"    {meaning if meaning.split()[0] in meanings else meaning[0].upper() + meaning[1:]}"
 
 
 def _default(one: Field[Any]) -> Any:

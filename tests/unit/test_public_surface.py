@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 import typing
 from dataclasses import fields
 from types import ModuleType
@@ -59,7 +60,7 @@ def test_every_verb_takes_the_same_words(verb):
     assert taken == WORDS
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in WORDS)
     assert {name: parameters[name].default for name in WORDS} == {name: getattr(Options(), name) for name in WORDS}
-    assert all(f"\n{name}: " in inspect.getdoc(VERBS[verb]) for name in WORDS)
+    assert all(f"\n{name} : " in inspect.getdoc(VERBS[verb]) for name in WORDS)
 
 
 def test_the_defaults_are_those_of_the_contract():
@@ -97,3 +98,14 @@ def test_one_question_is_asked_of_an_error():
     codes = {imgtag.ConfigError: 2, imgtag.FatalError: 3, imgtag.StoreError: 3, imgtag.CapReached: 4}
     codes |= {imgtag.Interrupted: 130, imgtag.RowsFailed: 1}
     assert {kind: kind.exit_code for kind in codes} == codes
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_the_sections_of_numpydoc(verb):
+    """Parameters with type and default for each option, what is returned and raised, and an example."""
+    doc = inspect.getdoc(VERBS[verb])
+    for section in ("Parameters", "Returns", "Raises", "Examples"):
+        assert re.search(rf"(?m)^{section}\n-+$", doc), section
+    for name in WORDS:
+        assert re.search(rf"(?m)^{name} : .+, default .+\n    [^ ]", doc), name
+    assert "**words" not in doc
