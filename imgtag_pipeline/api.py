@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Unpack
 
@@ -13,13 +13,11 @@ import pyarrow as pa
 from imgtag_pipeline import providers
 from imgtag_pipeline.checkpoint import store as checkpoint
 from imgtag_pipeline.core import bridge, logs
-from imgtag_pipeline.core.clock import SystemClock
-from imgtag_pipeline.core.filesystems import file_errors, path_text
+from imgtag_pipeline.core.filesystems import path_text
 from imgtag_pipeline.core.redaction import alone, hide_secrets
 from imgtag_pipeline.core.table import Source
-from imgtag_pipeline.errors import ConfigError, RowsFailed, StoreError
+from imgtag_pipeline.errors import RowsFailed
 from imgtag_pipeline.options import Options, OptionWords, failed_limit, spoken
-from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.pipeline.pipeline import Pipeline
 from imgtag_pipeline.providers.contract import Provider, fitting
 from imgtag_pipeline.run.plan import Plan
@@ -31,7 +29,6 @@ from imgtag_pipeline.sink.overlap import refuse_overlap
 from imgtag_pipeline.sink.tables import attach_report, give_back
 from imgtag_pipeline.source.files import open_files
 from imgtag_pipeline.source.tables import open_source
-from imgtag_pipeline.spend import ledger as ledgers
 
 
 @spoken
@@ -110,20 +107,8 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
 
     Raises
     ------
-    ConfigError
-        The caller's mistake, found before any call.
-    FatalError
-        A refusal that concerns every image. Like the next three it carries `.report` and `.partial`, the table so far.
-    CapReached
-        `max_calls` or `budget` is used up.
-    BreakerOpen
-        The run only failed.
-    Interrupted
-        Ctrl-C, SIGTERM or `stop.request()`; also a `KeyboardInterrupt`.
-    StoreError
-        The checkpoint or a shared record cannot be read or written.
-    RowsFailed
-        With `errors="raise"`, at the end, when images failed.
+    ConfigError, FatalError, CapReached, BreakerOpen, Interrupted, StoreError, RowsFailed
+        As from `label`.
 
     Examples
     --------
@@ -298,41 +283,6 @@ def may_cost(provider: Provider, yuan: float | None = None) -> bool:
 def loss_bound(store: str | None, put_every: float) -> str | None:
     """What the loss of this host would cost a run with this checkpoint, in a sentence; None where it lies here."""
     return checkpoint.loss_bound(store, put_every=put_every)
-
-
-@hide_secrets
-def status(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """What a tag store holds, one entry per identity, as plain data; `ConfigError` where there is none."""
-    check_store(store, storage_options=storage_options)
-    return [asdict(summary) for summary in checkpoint.describe(store, storage_options=storage_options)]
-
-
-@hide_secrets
-def compact(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Merge the small parts of a tag store; what was merged, one entry per identity; `ConfigError` without a store."""
-    check_store(store, storage_options=storage_options)
-    merged = checkpoint.compact(store, storage_options=storage_options, clock=SystemClock())
-    return [asdict(each) for each in merged]
-
-
-def check_store(store: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
-    """`ConfigError` where no run has had its checkpoint, and where the place cannot be looked at."""
-    try:
-        with file_errors(store, "opened as a tag store"):
-            is_store = checkpoint.is_store(store, storage_options=storage_options)
-    except StoreError as error:
-        raise ConfigError(str(error)) from None
-    if not is_store:
-        raise ConfigError(
-            f"there is no tag store at {store!r}; give the folder or URL that a run had as its checkpoint"
-        )
-
-
-@hide_secrets
-def ledger(store: str, *, storage_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The paid calls of a tag store's runs by account, action and month of China: billed yes, no, unknown, and yuan."""
-    check_store(store, storage_options=storage_options)
-    return [ledgers.plain(row) for row in money.read_ledger(store, storage_options)]
 
 
 def _paths(source: Any) -> list[str]:

@@ -46,6 +46,7 @@ from imgtag_pipeline.cli.exit_codes import INTERRUPTED, STOPS, end_run, print_js
 from imgtag_pipeline.core import logs
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.options import OptionWords
+from imgtag_pipeline.pipeline import stores
 from imgtag_pipeline.providers.contract import Provider
 from imgtag_pipeline.run.progress import is_terminal
 
@@ -188,7 +189,7 @@ def _retry() -> Callable[..., None]:
 
     @functools.wraps(label)
     def retry(**words: Any) -> None:
-        api.check_store(words["checkpoint"], storage_options=storage_options(words["storage_option"]))
+        stores.check_store(words["checkpoint"], storage_options=storage_options(words["storage_option"]))
         label(**words, retry_failed=True)
 
     retry.__doc__ = "Ask again about the images of IN that failed for good, and write the whole table to OUT."
@@ -250,19 +251,19 @@ def list_providers(as_json: Json = False) -> None:
 @_command()
 def status(store: Store, storage_option: StorageOption = None, as_json: Json = False) -> None:
     """Say what a tag store holds."""
-    tell(api.status(store, storage_options=storage_options(storage_option)), shown.status_lines, as_json)
+    tell(stores.status(store, storage_options=storage_options(storage_option)), shown.status_lines, as_json)
 
 
 @_command(short="Say what a tag store's runs have been billed.")
 def ledger(store: Store, storage_option: StorageOption = None, as_json: Json = False) -> None:
     """Say what a tag store's runs have been billed, by account, action and month."""
-    tell(api.ledger(store, storage_options=storage_options(storage_option)), shown.ledger_lines, as_json)
+    tell(stores.ledger(store, storage_options=storage_options(storage_option)), shown.ledger_lines, as_json)
 
 
 @_command()
 def compact(store: Store, storage_option: StorageOption = None, as_json: Json = False) -> None:
     """Merge the small parts of a tag store."""
-    tell(api.compact(store, storage_options=storage_options(storage_option)), shown.compact_lines, as_json)
+    tell(stores.compact(store, storage_options=storage_options(storage_option)), shown.compact_lines, as_json)
 
 
 @_command(short="Say what is wrong with keys, clock, endpoint or purchase.")

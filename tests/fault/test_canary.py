@@ -20,10 +20,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from imgtag_pipeline import enrich, label, plan
-from imgtag_pipeline.api import compact, ledger, status
 from imgtag_pipeline.emulator import Account
 from imgtag_pipeline.emulator.faults import parse_all
 from imgtag_pipeline.errors import ConfigError, ImgtagError
+from imgtag_pipeline.pipeline.stores import compact, ledger, status
 from imgtag_pipeline.providers import Keys, get
 from imgtag_pipeline.run.retry_policy import RetryPolicy
 from imgtag_pipeline.testing import put_object

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from imgtag_pipeline.api import ledger
 from imgtag_pipeline.pipeline.records import books_folder
+from imgtag_pipeline.pipeline.stores import ledger
 from imgtag_pipeline.providers import get
 from imgtag_pipeline.providers.toolkit.credentials import Keys
 from imgtag_pipeline.spend import FileRecord, SpendGuard

@@ -10,10 +10,10 @@ from datetime import timedelta
 
 import pytest
 
-from imgtag_pipeline.api import ledger
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.errors import CapReached, StoreError
 from imgtag_pipeline.model import Price
+from imgtag_pipeline.pipeline.stores import ledger
 from imgtag_pipeline.spend import FileRecord, SpendGuard
 from imgtag_pipeline.spend.ledger import read
 from imgtag_pipeline.spend.redis import RedisRecord

@@ -13,6 +13,7 @@ import pytest
 from imgtag_pipeline import api
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.emulator import Account
+from imgtag_pipeline.pipeline import stores
 from imgtag_pipeline.pipeline.records import books_folder
 from imgtag_pipeline.providers import Keys, get
 from imgtag_pipeline.spend import ledger
@@ -114,7 +115,7 @@ def test_a_job_that_crosses_a_tier_comes_to_what_was_planned(
     assert (plan.calls, emulator.ledger.billed) == (30, 30)
     assert plan.yuan == pytest.approx(yuan, abs=1e-9)
     assert facts["yuan"] == pytest.approx(yuan, abs=1e-9)
-    (row,) = api.ledger(words["checkpoint"])
+    (row,) = stores.ledger(words["checkpoint"])
     assert row["yes"] == before + 30
     figure("jobs across the end of a tier", "{count} jobs", "yuan of plan, run and price list equal", 0)
 

@@ -13,6 +13,7 @@ from imgtag_pipeline.emulator import Account
 from imgtag_pipeline.errors import StoreError
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.pipeline import records as money
+from imgtag_pipeline.pipeline import stores
 from imgtag_pipeline.providers import Keys, get
 from imgtag_pipeline.providers.toolkit.credentials import Fetched
 from imgtag_pipeline.spend import FileRecord, SpendGuard, ledger
@@ -159,7 +160,7 @@ def test_a_run_leaves_its_calls_in_the_ledger_and_the_plan_reads_them(
     table = pa.table({"url": [f"https://img.example/{number}.jpg" for number in range(7)]})
     words = {"provider": provider, "checkpoint": store, "qps": 1000, "progress": False}
     api.label(table, **words, max_calls=7)
-    (row,) = api.ledger(store)
+    (row,) = stores.ledger(store)
     assert (row["action"], row["yes"], row["no"], row["unknown"]) == ("viapi/TaggingImage", 7, 0, 0)
     assert row["yuan"] == pytest.approx(7 * 0.0025)
     assert api.plan(table, **words).billed_before == 7
@@ -187,6 +188,6 @@ def test_a_plan_agrees_with_the_ledger_when_keys_come_from_a_chain(tmp_path, acc
         assert not after.credentials.is_at_hand
         assert api.plan(table, provider=after, **words).billed_before == 7
         assert not after.credentials.is_at_hand
-    (row,) = api.ledger(str(tmp_path / "store"))
+    (row,) = stores.ledger(str(tmp_path / "store"))
     assert row["account"].partition("@")[0] != ledger.UNKNOWN
     assert (row["yes"], row["key"]) == (7, before.quota.key)
