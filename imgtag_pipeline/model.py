@@ -135,8 +135,9 @@ class Reply:
     _readings: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, read: Callable[[Reply, *Arguments], Reading], *arguments: *Arguments) -> Reading:
-        """What `read(reply, *arguments)` gives, worked out at the first asking: the check of a reply and the exchange
-        that gets it afterwards read the same. `read` is pure; what it raises is not remembered.
+        """Cache `read(reply, *arguments)`, so that `check` and `exchange` parse the body once.
+
+        `read` is pure; what it raises is not cached.
         """
         key = (read, *arguments)
         if key not in self._readings:

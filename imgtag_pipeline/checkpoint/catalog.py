@@ -1,6 +1,6 @@
-"""What a store knows, in one place: the parts that it has read, the rows that are still in journals, and the index.
+"""Which part or segment holds the outcome of each key, and the rows.
 
-Safe from any thread. A part that vanishes under us was compacted by somebody: the newer part is read instead.
+Safe from any thread. A part that is gone was compacted by another process: the newer part is read instead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The moment of claiming: one small locked file, held while a process reads the others' claims and writes its own."""
+"""The lock of claiming: one small file, locked while a process reads the others' claims and writes its own."""
 
 from __future__ import annotations
 

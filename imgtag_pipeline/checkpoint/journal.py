@@ -1,4 +1,4 @@
-"""This process's place at a journal folder: what it writes there, what it inherits, and what it hands to the sealer.
+"""This process's journal: appends to segments, adopts segments of dead writers, hands full ones to the sealer.
 
 Plain and synchronous, used by one thread at a time. The operating system's errors pass through.
 """
@@ -133,7 +133,7 @@ class Journal:
             self.rows += batch.num_rows
 
     def _sent(self, keys: Sequence[str], now: int) -> dict[str, int]:
-        """Later than any outcome that it is to outlive, also after the wall clock was put back."""
+        """Time stamps of sent marks, always later than the key's last outcome, even if the clock went back."""
         earlier = self._shelf.index.find(keys).at.tolist()
         before = self._sent_elsewhere
         return {key: max(now, at + 1, before.get(key, 0)) for key, at in zip(keys, earlier, strict=True)}

@@ -1,4 +1,4 @@
-"""The other writers of a journal folder: their outcomes as they come, their claims while they live, and their estate.
+"""The other writers of a journal folder: their outcomes, their claims while they live, their segments when they died.
 
 Used by one thread at a time. A segment whose lock can be had belongs to a dead process; who gets the lock adopts it.
 """
@@ -31,7 +31,7 @@ class Recovered:
 
 @dataclass(slots=True)
 class OrphanedSegment:
-    """A dead process's segment, locked by us, with all its rows on the shelf as `source`."""
+    """A dead process's segment, locked by us, with all its rows in the catalog as `source`."""
 
     reader: SegmentReader
     source: int
@@ -39,7 +39,7 @@ class OrphanedSegment:
 
 @dataclass(slots=True)
 class LeftByDead:
-    """What one look found dead: segments to seal, and the notes that nobody has answered."""
+    """What one look found dead: segments to seal, and marks that nobody has answered."""
 
     estates: list[OrphanedSegment] = field(default_factory=list)
     notes: OpenMarks = field(default_factory=OpenMarks)
@@ -63,7 +63,7 @@ class OtherWriters:
         dead: list[OrphanedSegment] = []
         left: list[OrphanedSegment] = []
         while self._is_moving(dead, left):
-            continue  # who gave up a segment had begun the next one before: list the folder once more
+            continue  # a writer opens its next segment before it closes the last: list again until nothing changes
         if left:
             self._shelf.read_parts()
         else:

@@ -1,4 +1,4 @@
-"""The way from this host to a remote store: parts wait in an outbox on the local disk until they are put.
+"""Parts that wait on the local disk until they are put into a remote store.
 
 An outbox file goes only after its put succeeded; a put whose reply was lost is repeated under the same name.
 """
@@ -80,7 +80,7 @@ def set_aside(home: Path, url: str) -> None:
 
 
 class Outbox:
-    """Puts the outbox's parts, and this process's open notes, into the store. What fails stays and is tried again."""
+    """Puts the waiting parts, and this process's open marks, into the store. What fails stays and is tried again."""
 
     def __init__(
         self,

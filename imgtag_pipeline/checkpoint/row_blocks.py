@@ -1,4 +1,4 @@
-"""Where the stored rows are: sources made of pieces, in memory or in a part's row groups, with a cache by bytes."""
+"""Stored rows in blocks of pieces, in memory or in a part's row groups, with a cache bounded by bytes."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def damaged(name: str, error: BaseException) -> StoreError:
 
 
 class RowBlock:
-    """Rows that grew together, numbered from 0; pieces may be replaced by others that hold the same rows."""
+    """Rows that were written together, numbered from 0; pieces may be replaced by others that hold the same rows."""
 
     def __init__(self, pieces: Sequence[Piece] = ()) -> None:
         self._lock = threading.Lock()

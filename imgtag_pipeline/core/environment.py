@@ -1,4 +1,4 @@
-"""What the environment's variables say of storage, the spool and logging; keys of providers are in `credentials`."""
+"""What the environment's variables say of storage, the spool and logging. Keys of providers are read elsewhere."""
 
 from __future__ import annotations
 

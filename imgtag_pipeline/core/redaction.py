@@ -1,4 +1,4 @@
-"""What leaves the package tells no secret: not by an option in a frame of a traceback, not by a foreign exception."""
+"""Keeps secrets out of tracebacks: options in frames, and the exceptions of other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that a cancellation does not cut in two: what is in the book and what the caller knows of it stay the same."""
+"""Shields an update from cancellation, so that the stored record and the caller's view never differ."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Nonces:
 class Cloud:
     """The services behind every gateway; a family is built with one and asks it, it keeps no state of its own socket.
 
-    `pictures` are the bytes behind image references, `sights` what is to be seen in them.
+    `pictures` are the bytes behind image references, `sights` what is seen in them.
     """
 
     def __init__(self, options: EmulatorOptions, clock: Clock, ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""Leave to send: calls go at the pace of their quota, for all processes of a host and, through Redis, for all hosts."""
+"""Rate limiting: one sliding window per quota key, shared by the processes of a host and, through Redis, by hosts."""
 
 from imgtag_pipeline.limiter.limiter import Limiter
 from imgtag_pipeline.limiter.queue import Slot

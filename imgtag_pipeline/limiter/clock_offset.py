@@ -1,4 +1,4 @@
-"""How far a server's clock is ahead of ours: bounds from the moments before and after each question for its time."""
+"""Bounds of how far a server's clock is ahead of ours, from the times before and after each question."""
 
 from __future__ import annotations
 

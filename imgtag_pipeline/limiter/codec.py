@@ -1,4 +1,4 @@
-"""A book as bytes, and back: a checksum in front, so that what is damaged or of another format is noticed."""
+"""A window as bytes, and back. A checksum in front tells damage and other formats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACE_BYTES = _PLACE.size
 
 
 class Head(msgspec.Struct, array_like=True):
-    """All of a book but its places; `log` says where those are, as its shelf understands it."""
+    """All of a window but its calls; `log` says where the record keeps those."""
 
     epoch: str
     level: AdaptiveRate
@@ -38,7 +38,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 def pack(
     book: SlidingWindow, epoch: str, *, log: tuple[int, int, int, int] = (0, 0, 0, 0), places: bytes = b""
 ) -> bytes:
-    """The book as bytes; `epoch` names the clock that its times are on."""
+    """The window as bytes; `epoch` names the clock of its times."""
     head = Head(
         epoch, book.level, book.tickets, book.paced, book.paused_until, book.blocked_until, book.touched, log, places
     )

@@ -1,5 +1,5 @@
-"""Moments in order, with the calls that they belong to. Most come in nearly in order and leave at the front, so each
-costs a microsecond or two, however many there are.
+"""Expiry times in order, each with its call. Most arrive nearly in order and leave at the front, so each costs one or
+two microseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _SPARE = 64  # forgotten entries that may stay at the front before it is cut off
 
 
 class Expiries:
-    """When each of many calls ends to count."""
+    """The expiry time of each call."""
 
     __slots__ = ("_first", "_sorted")
 

@@ -1,6 +1,6 @@
-"""The book in a small locked file: all processes of one user on one host share their quotas by themselves.
+"""The window in a small locked file, shared by all processes of one user on one host.
 
-The lock is held for the microseconds of a visit and dies with its process. Times are on the system-wide monotonic
+The lock is held for the microseconds of an update and ends with its process. Times are on the system-wide monotonic
 clock; the id of the boot says whether they still mean something.
 """
 
@@ -86,7 +86,7 @@ class _Log(NamedTuple):
 
 
 class FileRecord:
-    """The book of one quota key in a folder that processes share.
+    """The window of one quota key in a folder that processes share.
 
     The file is a head and a log of places. A visit reads what others have added since the last one, appends its own
     changes, and then replaces the head, which makes them count: a process that dies half way has changed nothing.

@@ -1,7 +1,7 @@
 """Pacing: no window of a second at the server ever holds more calls than the quota, for everybody on the quota's key.
 
-What was sent when is kept in a book (`book`) on a shelf: in this process, in a locked file for the host (`file`), or in
-Redis for all hosts (`redis`). Each quota key has its own queue (`lane`).
+The window of each quota key (`window`) is kept in a shared record: in this process, in a locked file for the host
+(`file`), or in Redis for all hosts (`redis`). Each quota key has its own queue of waiting calls (`queue`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The queue of one quota in this process: first in, first out, one timer, the clock read again at every release."""
+"""The waiting calls of one quota in this process: first in, first out, one timer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Note = Callable[[SlidingWindow, float], None]
 
 
 class Slot(Protocol):
-    """Leave to make one call, now."""
+    """A permit to make one call now."""
 
     def sent(self) -> bool:
         """Say it right before the bytes leave. False: too late, the slot has lapsed; acquire again."""
@@ -40,7 +40,7 @@ class Slot(Protocol):
 
 
 class QueuePermit:
-    """One grant of a lane, to be used at `due` (the caller's monotonic clock) or soon after."""
+    """A permit of the queue, to be used at `due` (the caller's monotonic clock) or soon after."""
 
     __slots__ = ("_is_over", "_lane", "due", "grant", "sent_at")
 

@@ -1,4 +1,4 @@
-"""Where the book of a quota lies: here in memory, in a locked file (`file`) or in Redis (`redis`)."""
+"""Stores the window of a quota: here in memory, in a locked file (`file`) or in Redis (`redis`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class SharedRecord(Protocol):
-    """Keeps a book. Its clock runs `late` to `early` seconds ahead of the caller's monotonic clock.
+    """Stores a window. Its clock runs `late` to `early` seconds ahead of the caller's monotonic clock.
 
     A visit may take slots that are free within `horizon` seconds; notes are collected for `patience` seconds.
     """
@@ -47,7 +47,7 @@ class SharedRecord(Protocol):
 
 
 class MemoryRecord:
-    """The book of one limiter, shared with nobody."""
+    """The window of one limiter, shared with nobody."""
 
     late = 0.0
     early = 0.0

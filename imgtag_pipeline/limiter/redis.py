@@ -1,6 +1,6 @@
-"""The book in Redis: hosts share their quotas. One Lua script on the server's clock swaps the book if nobody else did.
+"""The window in Redis, shared by hosts. One Lua script on the server's clock replaces it if nobody else did.
 
-A visit leases the places of the next moments, so that round trips to Redis do not limit the pace.
+An update leases permits for the next moments, so that round trips to Redis do not limit the pace.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Reply(NamedTuple):
 
 
 class RedisRecord:
-    """The book of one quota key in a Redis (7 or older; one server, or a primary with replicas).
+    """The window of one quota key in a Redis (7 or older; one server, or a primary with replicas).
 
     Nothing is sent without a place that Redis has confirmed, so whatever happens to it, the quota is not passed:
 

@@ -1,5 +1,5 @@
-"""How late may a call have reached the server? Answered from the round trips seen: what turns a log of sends into a
-promise about arrivals (`limiter` frees a place a window after the latest moment at which the call can have arrived).
+"""Bounds, from the round trips seen, how late a call can have reached the server. The limiter lets a call count for one
+window after that moment.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ _KEPT = 128
 _EVERY = 0.05  # seconds between the round trips that are kept, so that a busy moment is not taken for the usual
 _REMEMBERED = 30.0  # seconds, and up to twice that, for which the shortest round trip counts
 _WARM_ENOUGH = 16
-_MEAN_GIVEN_AWAY = 0.03  # of a window: what allowances may cost on average before the usual spread counts as the
-_SLEEPS = 16  # the newest of them tell how late this process is,
-_HOPS = 4  # which a call meets so many times on its way when the server is as busy: it is sent, read, answered, read
-_SPREAD_MARGIN = 0.005  # server's own working time, which delays no arrival; then this much stays for the network
+# Share of a window that allowances may cost on average before the usual spread is attributed to the server.
+_MEAN_GIVEN_AWAY = 0.03
+# Own timers that are kept to tell how late this process is.
+_SLEEPS = 16
+# Times that a call meets such a delay where the server is as busy: it is sent, read, answered, read.
+_HOPS = 4
+# Seconds that stay for the network where the spread is attributed to the server.
+_SPREAD_MARGIN = 0.005
 
 
 class RoundTrips:
     """Turns a round trip into the latest arrival: `sent + one way + allowance`.
 
     Until a few calls have gone over connections that were open already, a call may have arrived as late as its reply.
-    After that, at most `rtt - smallest rtt` late. Where round trips are spread so widely that this would cost more
-    than 3 % of the quota, the usual spread is taken for the server's working time, and only what is
-    longer than usual counts; but not where this process itself is late, for then the host is busy, not the server.
+    After that, at most `rtt - smallest rtt` late. If round trips vary so much that this allowance would cost over 3 %
+    of the quota, the usual spread is attributed to the server, and only what is longer counts. This is skipped while
+    our own timers fire late.
     """
 
     def __init__(self) -> None:

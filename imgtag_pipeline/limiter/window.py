@@ -1,7 +1,7 @@
-"""The book of one quota: which calls count until when. Pure: times are handed in, storage is somebody else's.
+"""The sliding window of one quota: which calls count until when. Pure: times are arguments, storage lies elsewhere.
 
-A call takes its place when it is granted and leaves it a window after the latest moment at which it can have reached
-the server. A window of n calls has n places, so no window at the server ever holds more than n.
+A call occupies the window from its permit until one window length after its latest possible arrival at the server. A
+window of n calls has n places, so no window at the server ever holds more than n.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LAG = 0.005  # and may catch up by this much after a late timer
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to send one call at `at` (the book's clock); `load` is its place in the window."""
+    """A permit to send one call at `at` (the record's clock); `load` counts the calls in the window, with it."""
 
     ticket: int
     at: float
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 
 class SlidingWindow:
-    """Places, pace, pause and level of one quota key."""
+    """The calls that count, the pace in force and the pause of one quota key."""
 
     __slots__ = (
         "_ends",

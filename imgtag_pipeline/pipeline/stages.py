@@ -1,4 +1,4 @@
-"""The stages of one run, opened together in the order in which they rely on each other, and closed together."""
+"""Opens the resources of one run in the order of their dependence, and closes them together."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ WINDOWS_PAID_AHEAD: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What one run is to do; `references` and `strip` read the caller's rows, `price` is that of one call."""
+    """The specification of one run; `references` and `strip` read the caller's rows, `price` is that of one call."""
 
     options: Options
     provider: Provider
@@ -82,7 +82,7 @@ class RunSpec:
 
 @dataclass(slots=True, eq=False)
 class RunResources:
-    """The stages of one run, opened together and closed together."""
+    """The resources of one run, opened together and closed together."""
 
     order: RunSpec
     store: TagStore

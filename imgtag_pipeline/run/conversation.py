@@ -56,7 +56,7 @@ class Conversational(Protocol):
 
 @dataclass(slots=True)
 class ConversationRunner:
-    """Carries conversations out.
+    """Runs the conversations of one provider.
 
     `read` gives an image's bytes, `call` a reply; `save_job` remembers a task, `settle` says what it was billed.
     `threads` is how many the executor has.

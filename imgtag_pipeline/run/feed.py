@@ -1,4 +1,4 @@
-"""The way in: the caller's rows become windows, and what nobody knows of them is queued for the workers."""
+"""Cuts the caller's rows into windows and queues the images that nobody knows for the workers."""
 
 from __future__ import annotations
 

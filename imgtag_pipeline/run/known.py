@@ -1,4 +1,4 @@
-"""What the store knows and this run lets stand: all of it, all but failures, or all but failures that it can mend."""
+"""Which stored outcomes this run keeps: all, all but failures, or all but failures that it can mend."""
 
 from __future__ import annotations
 

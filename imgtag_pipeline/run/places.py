@@ -1,4 +1,4 @@
-"""How many exchanges are active at once; one that only waits gives its place to others."""
+"""Bounds how many conversations are active at once; one that only waits gives its place to others."""
 
 from __future__ import annotations
 

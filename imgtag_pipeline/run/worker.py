@@ -1,4 +1,4 @@
-"""The way through: workers take images, ask about them, and land their outcomes once these are in the journal."""
+"""Workers take images, ask about them, and resolve them once their outcomes are in the journal."""
 
 from __future__ import annotations
 

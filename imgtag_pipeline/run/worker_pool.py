@@ -29,7 +29,7 @@ class WorkerPool:
             self._workers.add(asyncio.create_task(self._work(), name="imgtag-worker"))
 
     def follow(self, waiting: Coroutine[Any, Any, None], given_up: Callable[[], None]) -> None:
-        """One more task that waits for what another process does; `given_up` when it ends, even before it began."""
+        """Add a task that waits for another process; `given_up()` runs when it ends, also if it never started."""
         task = asyncio.create_task(waiting, name="imgtag-follower")
         task.add_done_callback(lambda _: given_up())
         self._followers.add(task)

@@ -1,4 +1,4 @@
-"""The spend guard of one run: what a call may cost is set aside before it is sent, so that no cap is ever passed."""
+"""Reserves the price of a call before it is sent, so that no cap can be passed."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LONGEST_WAIT: Final = 60.0
 
 @dataclass(slots=True)
 class SpendGuard:
-    """Guards `max_calls` (paid calls sent) and `budget_micro_yuan` for all processes that share `book`.
+    """Keeps `max_calls` (paid calls sent) and `budget_micro_yuan` for all processes that share `book`.
 
     A call is set aside at the most that it may cost and settled at what it came to: nothing where the vendor does not
-    bill it, the month's marginal price where it does or may. A run that names a cap has a place in the book's
-    allotment from `open` to `close`; see `caps.state` for how long that lasts. A run that names none is bound by none,
-    but its calls count for the others. Every call is entered in the month's counts, of `record` where the ledger is
-    another book than the shared one. With a `job` the run spends from the allotment of that name, which outlives its
+    bill it, the month's marginal price where it does or may. A run that names a cap stands in the allotment of `book`
+    from `open` to `close`; see `state` for how long that lasts. A run without caps is not limited, but its calls count
+    towards the caps of others. Every call is entered in the month's counts, of `record` where the ledger is another
+    record than the shared one. With a `job` the run spends from the allotment of that name, which outlives its
     runs. With `budget_per` the budget is for all calls of a day or month that stand in the book. `billed_before` are
     calls of this month that stand in neither.
     """

@@ -1,4 +1,4 @@
-"""Named jobs in a book of calls: caps that all runs of one name spend from, and what each day's calls came to.
+"""Named jobs: caps that all runs of one name spend from, and what each day's calls came to.
 
 A job's count outlives its runs, orderly or not. Of the names that were not used for `IDLE_SECONDS`, those not used for
 longest are forgotten once more than `MOST_JOBS` are known.

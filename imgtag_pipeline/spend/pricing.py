@@ -84,8 +84,8 @@ def dearest(price: Price, counted: int = 0, open_or_counted: int = 0) -> int:
 def drawn(price: Price, most: int, cost: int) -> int:
     """What a billed call draws from a budget, when `most` was set aside for it and it `cost` that much in its month.
 
-    Free calls are given out as calls are set aside, but billed as they end: a call that overtakes one that was set
-    aside as free costs nothing, and the other one will in its place. So each draws what was set aside for it.
+    Free calls are assigned at reservation but consumed at settlement, in another order. So each call is charged what
+    was reserved for it.
     """
     return most if price.free_calls and price.scheme == "whole-month" else cost
 

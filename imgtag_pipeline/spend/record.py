@@ -1,4 +1,4 @@
-"""Where a book of calls lies: here in memory, in a locked file (`files`) or in Redis (`redis`)."""
+"""Stores the state of the caps: here in memory, in a locked file (`files`) or in Redis (`redis`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class SpendRecord(Protocol):
-    """Keeps one `State`, and knows which of the processes that have a place in it are alive."""
+    """Stores one `State`, and tells which of the runs that stand in it are alive."""
 
     @property
     def beat(self) -> float | None:
@@ -53,7 +53,7 @@ class SpendRecord(Protocol):
 
 
 class MemoryRecord:
-    """The book of one process without a store."""
+    """The state of one process without a store."""
 
     beat = None
     where = "in memory"

@@ -1,12 +1,12 @@
-"""What a book of calls says, and how it changes: an allotment that processes share, and the months' counts.
+"""State of the spend caps and its transitions, and the calls of each month.
 
-Pure: times and who is alive are handed in, storage is somebody else's. Amounts are whole micro-yuan.
+Pure: times and who is alive are arguments, storage lies elsewhere. Amounts are whole micro-yuan.
 
-Processes that overlap in time share one allotment, bound by the smallest figures that any of them named. A process
-leaves it when it ends orderly; one that died keeps its place until a later process takes it over, or for a day. An
-allotment ends when nobody has a place in it any more. A call of a dead process stays counted, and as possibly paid.
+Concurrent runs share one allotment, with the smallest caps that any of them named. A run leaves it when it ends in
+order; the entry of one that died stays until a later run takes it over, or for a day. The allotment ends when the last
+run has left it. A call of a dead run stays counted as possibly paid.
 
-Runs of a named job spend from the job's own allotment instead, which never ends (see `caps.jobs`).
+Runs of a named job spend from the job's own allotment instead, which never ends (see `jobs`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class State(msgspec.Struct):
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """One call that was set aside: in which book, allotment (or job), month and day, and for how much."""
+    """The price of one call, set aside: record, allotment (or job), month, day and amount."""
 
     born: str
     epoch: int

@@ -1,6 +1,6 @@
-"""The bytes of a book's file: two slots that are written in turn, each with a number and a checksum.
+"""A file with two copies that are written in turn, each with a number and a checksum.
 
-A torn write leaves the slot before, so whoever was to be told that its change is written was not told.
+A torn write leaves the previous copy intact; its writer has not yet been told that it succeeded.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One slot that is whole."""
+    """One copy that is whole."""
 
     number: int
     checksum: int

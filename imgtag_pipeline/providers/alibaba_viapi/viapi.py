@@ -1,7 +1,7 @@
 """`viapi/<Action>`: the imagerecog actions of Alibaba's visual intelligence platform.
 
-Docs: https://help.aliyun.com/document_detail/151944.html. Limits, prices and confidence scales: `viapi_actions`; codes:
-`viapi_codes`. Quota: 2 calls a second per account and action unless more was bought; failed calls are not billed.
+Docs: https://help.aliyun.com/document_detail/151944.html. Limits, prices and confidence scales: `actions`; codes:
+`codes`. Quota: 2 calls a second per account and action unless more was bought; failed calls are not billed.
 """
 
 from __future__ import annotations
