@@ -19,14 +19,17 @@ class _Handler(logging.Handler):
     """Writes to standard error as it is at the moment of the line."""
 
     form = "text"
-    only: str | None = None  # the one event that is written, None for all
+    only: str | None = None  # the one event that is written beside warnings, None for all
 
     def emit(self, record: logging.LogRecord) -> None:
         facts = fields_of(record)
+        line = json.dumps(facts, default=str) if self.form == "json" else text_of(record)
         if self.only is not None and facts["event"] != self.only:
-            return
+            if record.levelno < logging.WARNING or logging.getLogger().handlers:
+                return
+            line = record.getMessage()  # as Python writes it where nobody has set up logging
         try:
-            sys.stderr.write((json.dumps(facts, default=str) if self.form == "json" else text_of(record)) + "\n")
+            sys.stderr.write(line + "\n")
             sys.stderr.flush()
         except (AttributeError, OSError, ValueError):  # there may be no standard error
             return

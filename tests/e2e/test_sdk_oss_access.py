@@ -44,6 +44,8 @@ PICTURE = picture()
 @pytest.fixture(scope="module")
 def running():
     with run_in_thread(OPTIONS) as emulator:
+        first = oss2.Bucket(AUTHS["v4"], emulator.url, "bkt", region="cn-hangzhou")
+        first.put_object("first", b"makes the bucket, in whatever order the tests run")
         yield emulator
 
 

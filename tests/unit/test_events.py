@@ -170,6 +170,28 @@ def test_without_the_variable_nothing_is_set_up(monkeypatch):
     assert logs.logger.handlers == before
 
 
+def test_warnings_are_seen_beside_progress_lines(monkeypatch, capsys):
+    """A command whose output goes to a file: warnings as without any set-up, progress, and nothing else."""
+    monkeypatch.delenv("IMGTAG_LOG", raising=False)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logs.logger, "propagate", False)
+    level = logs.logger.level
+    try:
+        logs.set_up(progress_lines=True)
+        logs.logger.warning("event=marks_not_put detail=%s", "x")
+        logs.logger.info("event=waiting_for_claims images=3")
+        Watch(FakeClock(), "r").tell(
+            events.Progress(rows_done=0, total_rows=None, images=0, done=0, known=0, failed=0, calls=0, yuan=None)
+        )
+    finally:
+        logs.logger.removeHandler(logs._handler)
+        logs._handler.only = None
+        logs.logger.setLevel(level)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "event=marks_not_put detail=x"
+    assert [("event=progress" in line) for line in lines] == [False, True]
+
+
 def test_events_are_frozen():
     """An observer may keep them, and may change nothing."""
     with pytest.raises(AttributeError):
