@@ -78,8 +78,9 @@ def _object_key(found: re.Match[str]) -> str | None:
 
 
 def oss_object_key(bucket: str, name: str, version: str | None = None) -> str:
-    """The key of an object of OSS; `name` is not escaped."""
-    return f"oss://{bucket}/{name}" + (f"?versionId={version}" if version else "")
+    """The key of an object of OSS; `name` is not escaped. A name that looks like a signed URL keeps no signature."""
+    key = f"oss://{bucket}/{name}" + (f"?versionId={version}" if version else "")
+    return unsigned_url(key) if "?" in name else key
 
 
 def local_path_of(reference: str, *, is_windows: bool = os.name == "nt") -> str | None:

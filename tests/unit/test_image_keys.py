@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imgtag_pipeline.model import Request
-from imgtag_pipeline.providers import Local, OssLabels, OssTagimage, TencentV2, Viapi
+from imgtag_pipeline.providers import Keys, Local, OssLabels, OssTagimage, TencentV2, Viapi, get
 from imgtag_pipeline.transport.wire import url_of
 from imgtag_pipeline.urls import ascii_url, image_key, is_signed, normal_url, unsigned_url
 
@@ -277,3 +278,21 @@ def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     (tmp_path / "a.jpg").write_bytes(b"x")
     assert image_key("~/a.jpg") == image_key(str(tmp_path / "a.jpg"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "OSSAccessKeyId=LTAIcanary&Expires=1999999999&Signature=canary",
+        "x-oss-signature=canary&x-oss-credential=c&x-oss-security-token=canary",
+        "sign=q-sign-algorithm%3Dsha1%26q-ak%3Da%26q-signature%3Dcanary",
+    ],
+)
+@pytest.mark.parametrize("host", ["oss://bucket/", "https://bucket.oss-cn-hangzhou.aliyuncs.com/"])
+def test_an_object_that_is_named_like_a_signed_url_keeps_no_signature(host, query):
+    """Whoever signs an oss:// reference by mistake finds no secret in the store."""
+    provider = get("oss_labels", region="cn-hangzhou", credentials=Keys("a", "b"))
+    name = f"0.jpg?{query}" if host.startswith("oss") else "0.jpg" + quote(f"?{query}", safe="")
+    for key in (provider.key(host + name), image_key(host + name)):
+        assert "canary" not in key
+        assert provider.key(key) == key
