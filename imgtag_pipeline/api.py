@@ -19,6 +19,7 @@ from imgtag_pipeline.core.table import Source
 from imgtag_pipeline.errors import RowsFailed
 from imgtag_pipeline.options import Options, OptionWords, failed_limit, spoken
 from imgtag_pipeline.pipeline.pipeline import Pipeline
+from imgtag_pipeline.pipeline.stores import compact, ledger, status  # noqa: F401 (verbs, too)
 from imgtag_pipeline.providers.contract import Provider, fitting
 from imgtag_pipeline.run.plan import Plan
 from imgtag_pipeline.run.progress import Bar
