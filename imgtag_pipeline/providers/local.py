@@ -1,8 +1,9 @@
 """`local`: tags from the pixels, on this machine; no account, no cost, no network but for reading the image.
 
 Docs: `imgtag_pipeline.tagger`, whose tables hold all thresholds. Limits: 64 MiB, 100 million pixels and 60 s a picture,
-all settable. Confidence: of a colour, how far its pixels lie from the border to another name; of a fact, how far
-its measure lies beyond the threshold; 0.5 is the border, 1 is sure.
+all settable. Confidence: of an object, the network's probability with the chance of guessing taken off; of a colour,
+how far its pixels lie from the border to another name; of a fact, how far its measure lies beyond the threshold. For
+colours and facts 0.5 is the border, 1 is sure.
 """
 
 from __future__ import annotations
@@ -28,17 +29,21 @@ from imgtag_pipeline.model import (
     Request,
     read,
 )
+from imgtag_pipeline.providers.toolkit.options import one_of
 from imgtag_pipeline.tagger import FORMATS, MAX_PIXELS, VERSION, describe
 from imgtag_pipeline.tagger.decode import format_problem
 from imgtag_pipeline.tagger.memory import MAX_DECODE_BYTES
+from imgtag_pipeline.tagger.objects.engine import ENGINES, resolved
+from imgtag_pipeline.tagger.objects.tags import Objects
+from imgtag_pipeline.tagger.objects.vocabulary import LANGUAGES, load_vocabulary
 from imgtag_pipeline.urls import image_key
 
 FACTS: Final = Facts(
-    title="Colours, shape, tone and sharpness, from the pixels, on this machine",
+    title="Objects, colours, shape, tone and sharpness, from the pixels, on this machine",
     docs="README.md, section Providers",
     image_as=("bytes",),
-    confidence="0..1: 0.5 on the border to another colour name or on a fact's threshold, 1 well beyond",
-    languages=("en",),
+    confidence="0..1: of an object, its probability less the chance of guessing; of others, 0.5 on the border",
+    languages=LANGUAGES,
     formats=FORMATS,
     max_bytes=64 << 20,
     resolution="up to 100 million pixels",
@@ -51,18 +56,49 @@ _UNLIMITED: Final = Quota("local", None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Local:
-    """The embedded default.
+    """The embedded default: objects, colours and facts from the pixels.
 
-    color_count: the most colours per picture, 1 to 10. max_bytes, max_pixels: larger pictures are failed rows.
-    max_decode_bytes: memory that decoding may take, of all threads together; a picture that takes more is a failed row.
-    timeout: seconds that reading a picture may take, and again tagging it.
+    Parameters
+    ----------
+    objects : bool, default True
+        Tell objects too. False: colours and facts only, at a third of the work.
+    language : {"en", "zh"}, default "en"
+        Of objects. Words that have no Chinese stay English; the tag's `language` says which.
+    words : str or list of str, optional
+        Tell these objects instead of the standard ones, "canine, mug": English nouns of the lexicon.
+    color_count : int, default 3
+        The most colours per picture, 1 to 10.
+    max_bytes, max_pixels : int
+        Larger pictures are failed rows.
+    max_decode_bytes : int, default 512 MiB
+        Memory that decoding may take, of all threads together; a picture that takes more is a failed row.
+    timeout : float, default 60
+        Seconds that reading a picture may take, and again tagging it.
+    engine : {"auto", "numpy", "onnxruntime"}, default "auto"
+        What runs the network: onnxruntime where it is installed. The answers are the same.
+    threads : int, optional
+        Pictures that are tagged at a time. Default: the cores that this process may use.
+
+    Raises
+    ------
+    ConfigError
+        For a value that is not allowed, or a word that the lexicon does not hold.
+
+    Examples
+    --------
+    >>> imgtag.label(df, provider=Local(words="canine, mug"), min_confidence=0.5)
     """
 
+    objects: bool = True
+    language: str = "en"
+    words: str | Sequence[str] = ()
     color_count: int = 3
     max_bytes: int = 64 << 20
     max_pixels: int = MAX_PIXELS
     max_decode_bytes: int = MAX_DECODE_BYTES
     timeout: float = 60.0
+    engine: str = "auto"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         _check("color_count", self.color_count, 1, 10)
@@ -70,6 +106,19 @@ class Local:
         _check("max_pixels", self.max_pixels, 1, 1_000_000_000)
         _check("max_decode_bytes", self.max_decode_bytes, 1 << 20, 1 << 40)
         _check("timeout", self.timeout, 0.001, 3600, whole=False)
+        if self.threads is not None:
+            _check("threads", self.threads, 1, 1024)
+        if not isinstance(self.objects, bool):
+            raise ConfigError(f"objects is {self.objects!r}; allowed: True or False")
+        one_of("language", self.language, LANGUAGES)
+        one_of("engine", self.engine, ENGINES)
+        resolved(self.engine)
+        given = self.words.split(",") if isinstance(self.words, str) else self.words
+        object.__setattr__(self, "words", tuple(word.strip() for word in given if word.strip()))
+        if self.words:
+            load_vocabulary().own(self.words)
+        if not self.objects and (self.words or self.language != "en"):
+            raise ConfigError("words and language are about objects, and objects is False; leave them out")
 
     @property
     def address(self) -> str:
@@ -102,8 +151,13 @@ class Local:
         return 8
 
     def identity(self) -> Mapping[str, Any]:
-        """The number of colours, and the tagger's version: a better tagger asks again."""
-        return {"provider": "local", "color_count": self.color_count, "tagger": VERSION}
+        """The number of colours, the tagger's version and the network's: a better tagger asks again."""
+        facts = {"provider": "local", "color_count": self.color_count, "tagger": VERSION}
+        teller = self._objects()
+        return facts if teller is None else facts | teller.identity()
+
+    def _objects(self) -> Objects | None:
+        return Objects(self.language, tuple(self.words), self.engine) if self.objects else None
 
     def key(self, url: str) -> str:
         """The reference in its normal spelling, without its signature; a file by its path, size and time of change."""
@@ -130,6 +184,7 @@ class Local:
                 color_count=self.color_count,
                 max_pixels=self.max_pixels,
                 max_decode_bytes=self.max_decode_bytes,
+                objects=self._objects(),
             )
             tags = yield Compute(work, self.timeout)
             answers.append(Answer(tags))

@@ -22,13 +22,13 @@ from imgtag_pipeline.errors import PermanentError, RefusedHereError
 from imgtag_pipeline.tagger import sniff
 from imgtag_pipeline.tagger.memory import MAX_DECODE_BYTES, decode_bytes, memory_for
 from imgtag_pipeline.tagger.oklab import Floats
+from imgtag_pipeline.tagger.orientation import ON_ITS_SIDE, ORIENTATION, on_white, orientation_of, turned_upright
 
 MAX_PIXELS: Final = 100_000_000
 DETAIL_AREA: Final = 384 * 384  # the normalised size at which sharpness is judged
 COLOR_AREA: Final = 128 * 128  # the size at which colour and tone are judged
 _PLAYING: Final = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # in the others several frames mean pages
 _COPIES: Final = 2  # of a picture that is held whole: as it was, and flat or smaller
-_ORIENTATION: Final = 0x0112  # the EXIF and TIFF tag; 5 to 8 stand on their side
 
 
 WITH_HEIF: Final = "with the package pillow-heif: pip install 'imgtag_pipeline[heif]'"
@@ -44,7 +44,8 @@ class Picture:
     """What there is to see: `width` and `height` as a viewer shows it, the rest at a normalised size.
 
     `detail` is luma 0..255 at about 384x384 pixels' area and `detail_alpha` its opacity; `rgb` (n, 3) and `alpha` (n,)
-    are the pixels at about 128x128. Smaller pictures keep their size. `frames` counts to 2 for a GIF.
+    are the pixels at about 128x128. Smaller pictures keep their size. `frames` counts to 2 for a GIF. `upright` is the
+    picture of `detail` in colour as a Pillow image, turned upright and on white, where it was asked for.
     """
 
     width: int
@@ -54,16 +55,25 @@ class Picture:
     detail_alpha: Floats
     rgb: NDArray[np.uint8]
     alpha: Floats
+    upright: Any = None
 
 
-def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, max_decode_bytes: int = MAX_DECODE_BYTES) -> Picture:
+def open_picture(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_decode_bytes: int = MAX_DECODE_BYTES,
+    wants_upright: bool = False,
+) -> Picture:
     """The first frame, or a `PermanentError`: EmptyFile, NotAnImage, UnsupportedFormat, TooManyPixels, TornImage.
 
     Decoding waits until all threads together stay within `max_decode_bytes`.
     """
     name = _format_of(data)
     try:
-        return _picture(*_open(data, name, max_pixels, max_decode_bytes))
+        size, frames, detail, orientation = _open(data, name, max_pixels, max_decode_bytes)
+        upright = turned_upright(on_white(detail), orientation) if wants_upright else None
+        return _picture(size, frames, detail, upright)
     except PermanentError:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, MemoryError and more
@@ -73,7 +83,11 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, max_decode_bytes:
 
 @contextmanager
 def opened_whole(
-    data: bytes, within: Callable[[tuple[int, int]], tuple[int, int]]
+    data: bytes,
+    within: Callable[[tuple[int, int]], tuple[int, int]],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_decode_bytes: int = _COPIES * MAX_DECODE_BYTES,
 ) -> Iterator[tuple[str, tuple[int, int], Any]]:
     """Format, size and first frame as a Pillow image, decoded no larger than `within(size)` needs; errors as above.
 
@@ -81,10 +95,10 @@ def opened_whole(
     """
     name = _format_of(data)
     try:
-        image = _opened(data, name, MAX_PIXELS)
+        image = _opened(data, name, max_pixels)
         size = image.size
         image.draft(None, within(size))
-        with memory_for(_COPIES * decode_bytes(image, name, size), _COPIES * MAX_DECODE_BYTES):
+        with memory_for(_COPIES * decode_bytes(image, name, size), max_decode_bytes):
             image.load()
             yield name, image.size if name == "TIFF" else size, image  # a TIFF is turned when it is loaded
     except PermanentError:
@@ -122,22 +136,23 @@ def _format_of(data: bytes) -> str:
     raise PermanentError(message, code="UnsupportedFormat")
 
 
-def _open(data: bytes, name: str, max_pixels: int, max_decode_bytes: int) -> tuple[tuple[int, int], int, Any]:
-    """Size as shown, frames, and the first frame at the detail size; the full picture is let go of here."""
+def _open(data: bytes, name: str, max_pixels: int, max_decode_bytes: int) -> tuple[tuple[int, int], int, Any, int]:
+    """Size as shown, frames, the first frame at the detail size, and its orientation; the full picture is let go of."""
     image = _opened(data, name, max_pixels)
     frames = _frames(image, name)
     width, height = image.size
     if name == "TIFF":
         width, height = int(image.tag_v2[256]), int(image.tag_v2[257])  # Pillow may have turned the size already
-        turned = image.tag_v2.get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        is_turned = image.tag_v2.get(ORIENTATION, 1) in ON_ITS_SIDE
     full = image.size
     image.draft(None, _reduced(full, DETAIL_AREA))
     with memory_for(decode_bytes(image, name, full), max_decode_bytes):
         image.load()
         detail = _normalised(image)
+    orientation = 1 if name == "TIFF" else orientation_of(image)  # Pillow turns a TIFF when it is loaded
     if name != "TIFF":
-        turned = _is_turned(image)
-    return (height, width) if turned else (width, height), frames, detail
+        is_turned = orientation in ON_ITS_SIDE
+    return (height, width) if is_turned else (width, height), frames, detail, orientation
 
 
 def _opened(data: bytes, name: str, max_pixels: int) -> Any:
@@ -149,7 +164,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Any:
     return image
 
 
-def _picture(size: tuple[int, int], frames: int, detail: Any) -> Picture:
+def _picture(size: tuple[int, int], frames: int, detail: Any, upright: Any) -> Picture:
     """The measured copies of an RGB or RGBA image of the normalised size."""
     from PIL import Image
 
@@ -161,7 +176,7 @@ def _picture(size: tuple[int, int], frames: int, detail: Any) -> Picture:
         opacity = np.asarray(detail.getchannel("A"), dtype=np.float32) / np.float32(255)
     else:
         alpha, opacity = np.ones(len(pixels), dtype=np.float32), np.ones_like(luma)
-    return Picture(*size, frames, luma, opacity, pixels[:, :3], alpha)
+    return Picture(*size, frames, luma, opacity, pixels[:, :3], alpha, upright)
 
 
 def _plugin(name: str) -> Any:
@@ -184,14 +199,6 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     if width * height > max_pixels:
         message = f"the image has {width}x{height} pixels; at most {max_pixels:,} are read"
         raise PermanentError(message, code="TooManyPixels")
-
-
-def _is_turned(image: Any) -> bool:
-    """Whether EXIF lays the picture on its side. A damaged EXIF block says nothing, and the pixels are fine."""
-    try:
-        return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    except Exception:
-        return False
 
 
 def _frames(image: Any, name: str) -> int:

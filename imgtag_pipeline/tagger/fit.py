@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from imgtag_pipeline.errors import PermanentError
 from imgtag_pipeline.tagger.decode import as_eight_bits, opened_whole
+from imgtag_pipeline.tagger.orientation import ORIENTATION, on_white, orientation_of
 
 _QUALITIES: Final = (92, 85, 75)
-_ORIENTATION: Final = 0x0112
 _MOST_STEPS: Final = 24
 
 
@@ -43,8 +43,8 @@ def fit_image(
     Raises `PermanentError`: what decoding raises, or CannotBeFitted where no size keeps to all limits.
     """
     with opened_whole(data, lambda whole: _within(whole, max_side, max_pixels)) as (name, before, image):
-        orientation = _orientation(image)
-        flat = _flat(image)
+        orientation = orientation_of(image)
+        flat = on_white(as_eight_bits(image))
         size = _within(before, max_side, max_pixels)
         for _ in range(_MOST_STEPS):
             if min(size) < (min_side or 1):
@@ -74,34 +74,13 @@ def _within(size: tuple[int, int], max_side: int | None, max_pixels: int | None)
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def _orientation(image: Any) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block says nothing
-        return 1
-
-
-def _flat(image: Any) -> Any:
-    """The pixels as RGB, transparent ones on white."""
-    from PIL import Image
-
-    image = as_eight_bits(image)
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "La", "PA", "RGBa"):
-        image = image.convert("LA") if image.mode == "La" else image
-        seen = image.convert("RGBA")
-        ground = Image.new("RGB", seen.size, "white")
-        ground.paste(seen, mask=seen.getchannel("A"))
-        return ground
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
 def _jpeg(image: Any, quality: int, orientation: int) -> bytes:
     from PIL import Image
 
     more: dict[str, Any] = {}
     if orientation != 1:  # the vendor turns it as it would have turned the original
         exif = Image.Exif()
-        exif[_ORIENTATION] = orientation
+        exif[ORIENTATION] = orientation
         more["exif"] = exif.tobytes()
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, **more)

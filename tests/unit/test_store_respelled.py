@@ -14,13 +14,14 @@ import imgtag_pipeline as imgtag
 from imgtag_pipeline.checkpoint.store import open_store
 from imgtag_pipeline.core.clock import SystemClock
 from imgtag_pipeline.model import Outcome, Tag
-from imgtag_pipeline.providers import Keys, OssLabels, Viapi
+from imgtag_pipeline.providers import Keys, Local, OssLabels, Viapi
 
 MADE = Path(__file__).parents[1] / "data" / "store_before_14"
 KEYS = Keys("emulator", "emulator", app_id="1000001")
 NOWHERE = "http://127.0.0.1:9"  # nobody listens: a call would fail its row
 SIGNED = "Expires=1800000007&OSSAccessKeyId=LTAI5tExampleKeyId0002&Signature=c%2Fsm7Xk0mOY4m5W1cbJx0Z0Fp1c%3D"
 VIAPI = Viapi(action="TaggingImage", endpoint=NOWHERE, image_hosts="any", credentials=KEYS)
+LOCAL = Local(objects=False)
 LABELS = OssLabels(endpoint=NOWHERE, region="cn-hangzhou", credentials=KEYS)
 H = "https://img.example.com/"
 WRITTEN = [
@@ -75,8 +76,8 @@ def labelled(urls: list[str], made: Path, **words: object) -> pd.DataFrame:
         (VIAPI, WRITTEN + OTHERWISE),
         (LABELS, OBJECTS),
         (LABELS, OBJECTS_OTHERWISE),
-        ("local", ["pictures/red.png", "./pictures/../pictures/red.png"]),
-        ("local", ["http://127.0.0.1:18431/pictures/red.png", "http://127.0.0.1:18431/pictures/red.png?v=1#y"]),
+        (LOCAL, ["pictures/red.png", "./pictures/../pictures/red.png"]),
+        (LOCAL, ["http://127.0.0.1:18431/pictures/red.png", "http://127.0.0.1:18431/pictures/red.png?v=1#y"]),
     ],
 )
 def test_an_older_store_costs_nothing(provider: object, urls: list[str], made: Path) -> None:
@@ -86,6 +87,14 @@ def test_an_older_store_costs_nothing(provider: object, urls: list[str], made: P
     assert (report["calls"], report["known"], report["failed"]) == (0, report["images"], {})
     assert set(table["status"]) <= {"ok", "empty"}
     assert len(set(table["url"])) == len({url.partition("?Expires")[0] for url in urls})
+
+
+def test_a_tagger_that_tells_objects_is_another_one(made: Path) -> None:
+    """A store of the tagger without objects keeps its answers beside those of today's default."""
+    urls = ["pictures/red.png"]
+    assert labelled(urls, made).attrs["imgtag"]["known"] == 0
+    assert labelled(urls, made).attrs["imgtag"]["known"] == 1
+    assert labelled(urls, made, provider=LOCAL).attrs["imgtag"]["known"] == 1
 
 
 def test_images_that_were_taken_for_one_are_counted_as_one(made: Path) -> None:

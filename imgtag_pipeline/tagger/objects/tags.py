@@ -1,0 +1,94 @@
+"""From the network's answer to tags: the words that it makes sure enough, each with the chance of guessing taken off.
+
+The probability of a word is the sum over its classes. "animal" covers 398 of 1,000 classes, so a network that knows
+nothing says animal with 0.398. That prior is taken off: confidence = (P - prior) / (1 - prior).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgtag_pipeline.model import Tag
+from imgtag_pipeline.tagger.objects.engine import CLASSES, SEEN, SHA256, runner
+from imgtag_pipeline.tagger.objects.vocabulary import BROAD, EVERYDAY, Word, load_vocabulary
+from imgtag_pipeline.tagger.oklab import Floats
+
+LEAST: Final = 0.05  # less sure tags are not stored
+DIGITS: Final = 3  # of what is stored; engines differ in the sixth
+VERSION: Final = 1  # goes up with every change of what the same picture is told to show
+_ORDER: Final = {EVERYDAY: 0, None: 0, BROAD: 2}  # exact words stand between
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Tells what a picture shows. `words` are of the caller's choice; without any, the standard ones.
+
+    `engine` is "auto", "numpy" or "onnxruntime"; it changes no answer.
+    """
+
+    language: str = "en"
+    words: tuple[str, ...] = ()
+    engine: str = "auto"
+
+    def identity(self) -> dict[str, Any]:
+        """What changes answers."""
+        facts: dict[str, Any] = {"objects": f"{VERSION}-{SHA256[:12]}"}
+        if self.language != "en":
+            facts["language"] = self.language
+        if self.words:
+            facts["words"] = sorted({word.strip().lower() for word in self.words})
+        return facts
+
+    def tags(self, upright: Any) -> tuple[Tag, ...]:
+        """The tags of an upright RGB Pillow image: everyday words first, then exact ones, then broad ones."""
+        return self.tags_of(seen(upright, self.engine)[0])
+
+    def tags_of(self, probabilities: NDArray[np.float64]) -> tuple[Tag, ...]:
+        """The tags of the network's probabilities."""
+        words, classes, starts, priors = _words(self.words)
+        raw = np.add.reduceat(probabilities[classes], starts)
+        confidence = np.round((raw - priors) / (1 - priors), DIGITS)
+        told = [int(at) for at in np.nonzero(confidence >= LEAST)[0]]
+        told.sort(key=lambda at: (_ORDER.get(words[at].level, 1), -confidence[at], at))
+        return tuple(self._tag(words[at], float(confidence[at]), round(float(raw[at]), DIGITS)) for at in told)
+
+    def _tag(self, word: Word, confidence: float, raw: float) -> Tag:
+        name, language = word.said(self.language)
+        parent = word.parent and _by_name()[word.parent].said(self.language)[0]
+        return Tag(
+            name,
+            confidence=confidence,
+            confidence_raw=raw,
+            level=word.level,
+            parent=parent,
+            tag_id=word.id,
+            language=language,
+        )
+
+
+def seen(upright: Any, engine: str = "auto") -> tuple[NDArray[np.float64], Floats]:
+    """The probabilities of the classes, and the features, of an upright RGB Pillow image."""
+    logits, features = runner(engine)(SEEN.numbers(upright))
+    shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
+    return shifted / shifted.sum(), features
+
+
+@cache
+def _words(own: tuple[str, ...]) -> tuple[Sequence[Word], NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """The words, the classes of all of them in a row, where each word's begin, and its prior."""
+    vocabulary = load_vocabulary()
+    words = vocabulary.own(own) if own else vocabulary.standard()
+    counts = np.array([len(word.classes) for word in words])
+    classes = np.array([index for word in words for index in word.classes])
+    return words, classes, np.cumsum(counts) - counts, counts / CLASSES
+
+
+@cache
+def _by_name() -> dict[str, Word]:
+    return {word.name: word for word in load_vocabulary().words}
