@@ -81,7 +81,7 @@ def label(table: Any, *, col: str | None = None, **words: Unpack[OptionWords]) -
     if pipeline.source.is_lazy:
         return give_back(pipeline.source, pipeline.schema, _lazily(pipeline), shape=pipeline.options.shape)
     with Bar(pipeline.options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
-        pipeline.bar = bar
+        pipeline.bar = bar.observer
         batches = list(bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop))
     return _finished(pipeline, batches)
 
@@ -117,7 +117,7 @@ async def alabel(table: Any, *, col: str | None = None, **words: Unpack[OptionWo
     """
     pipeline = _pipeline(open_source(table), col, words)
     with Bar(pipeline.options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
-        pipeline.bar = bar
+        pipeline.bar = bar.observer
         async with contextlib.aclosing(pipeline.batches()) as running:
             batches = [batch async for batch in running]
     return _finished(pipeline, batches)
@@ -205,7 +205,7 @@ def enrich(
         sink.check(pipeline.schema)
         sink.prepare()
         with Bar(options.progress, pipeline.provider.address) as bar, on_sigterm(pipeline.stop):
-            pipeline.bar = bar
+            pipeline.bar = bar.observer
             for batch in bridge.iterate(pipeline.batches, on_interrupt=pipeline.stop):
                 schema = batch.schema
                 sink.write(batch)

@@ -134,6 +134,7 @@ class Caller:
             except FatalError as error:
                 if mends >= MENDS or not await self._is_mended(error, before):
                     raise
+                self.on_trouble(error)
                 mends += 1
             except ThrottledError as error:
                 self.tally.throttled += 1

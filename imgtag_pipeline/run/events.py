@@ -28,8 +28,8 @@ class Event:
     run: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: the event's name and its fields."""
-        return {"event": self.event, **{item.name: getattr(self, item.name) for item in fields(self)}}
+        """Plain data: the event's name and its fields, without secrets."""
+        return {"event": self.event, **{item.name: _hidden(getattr(self, item.name)) for item in fields(self)}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class BreakerOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CapHit(Event):
+class CapReached(Event):
     """The run stops, since `max_calls` or `budget` is used up."""
 
     event = "cap"
@@ -149,7 +149,11 @@ class RunEnd(Event):
     def to_dict(self) -> dict[str, Any]:
         """Plain data: the figures of the report."""
         report = self.report.to_dict()
-        return {"event": self.event, "run": self.run, **{name: report[name] for name in _OF_THE_REPORT}}
+        return {"event": self.event, "run": self.run, **{name: _hidden(report[name]) for name in _OF_THE_REPORT}}
+
+
+def _hidden(value: Any) -> Any:
+    return redact(value) if isinstance(value, str) else value
 
 
 def text_of(facts: dict[str, Any]) -> str:

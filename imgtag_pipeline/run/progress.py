@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
 import shutil
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
 from imgtag_pipeline.run.events import Event, Progress
+
+_log = logging.getLogger("imgtag_pipeline")
 
 LEAST_BAR: Final = 5
 MOST_BAR: Final = 30
@@ -41,6 +46,9 @@ _NEEDED: Final = (
     "known",
     "title",
 )
+
+# What is shortened rather than left out.
+_FIGURES: Final = ("percent", "count", "eta", "failed", "yuan", "cap", "rate", "throttled", "calls")
 
 
 def is_watched() -> bool:
@@ -75,7 +83,14 @@ class Bar:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
+        if self._is_shown:
+            _log.addFilter(self._make_room)
         return self
+
+    @property
+    def observer(self) -> Callable[[Event], None] | None:
+        """Itself, or None where nothing is shown, so that nobody makes events for it."""
+        return self if self._is_shown else None
 
     def __call__(self, event: Event) -> None:
         """Show how far the run is; safe from any thread."""
@@ -88,7 +103,7 @@ class Bar:
             from tqdm import tqdm
 
             self._bar = tqdm(total=0, bar_format="{desc}", file=sys.stderr)
-        self._bar.set_description_str(line(event, self._title, _width()))
+        self._bar.set_description_str(line(event, self._title, _width(), is_ascii=_is_ascii()))
 
     def _show_widget(self, event: Progress) -> None:
         if self._bar is None:
@@ -101,31 +116,53 @@ class Bar:
         shown = ("rate", "eta", "yuan", "calls", "cap", "throttled", "failed", "known")
         self._bar.set_postfix_str(", ".join(facts[name] for name in shown if name in facts))
 
+    def _make_room(self, record: logging.LogRecord) -> bool:
+        """Take the bar away before a log line, which would be written behind it. The next event shows it again."""
+        if self._bar is not None and is_terminal():
+            self._bar.clear()
+        return True
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _log.removeFilter(self._make_room)
         if self._bar is not None:
             self._bar.close()
 
 
-def line(event: Progress, title: str, width: int) -> str:
-    """The bar's line in at most `width` characters: what matters least is left out first."""
-    facts = {"title": f"{title}:", **_facts(event)}
-    shown: dict[str, int] = {}
-    room = width
-    for name in _NEEDED:
-        size = LEAST_BAR + 2 if name == "bar" else len(facts.get(name, ""))
-        needed = size + bool(shown)
-        if size and needed <= room and (name != "bar" or "percent" in facts):
-            shown[name] = size
-            room -= needed
+def line(event: Progress, title: str, width: int, *, is_ascii: bool = False) -> str:
+    """The bar's line in at most `width` characters.
+
+    Where not every figure fits, all are shortened; what does not fit then is left out, the least important first.
+    """
+    facts = _facts(event)
+    shown = _fitting(facts, title, width)
+    if any(name not in shown for name in _FIGURES if name in facts):
+        facts |= _shortened(event, is_ascii=is_ascii)
+        shown = _fitting(facts, title, width)
+    facts["title"] = f"{title}:"
+    room = width - sum(shown.values()) - len(shown) + 1
     parts = []
     for name in _ORDER:
         if name == "bar" and name in shown:
-            parts.append(_drawn(_share(event), min(MOST_BAR, LEAST_BAR + room)))
+            parts.append(_drawn(_share(event), min(MOST_BAR, LEAST_BAR + room), "#" if is_ascii else "█"))
         elif name in shown:
             parts.append(facts[name])
     return " ".join(parts)
+
+
+def _fitting(facts: dict[str, str], title: str, width: int) -> dict[str, int]:
+    """Which facts fit beside each other, the most important first, and how wide each is."""
+    sizes = {name: len(text) for name, text in facts.items()} | {"title": len(title) + 1}
+    if "percent" in facts:
+        sizes["bar"] = LEAST_BAR + 2
+    shown: dict[str, int] = {}
+    room = width
+    for name in _NEEDED:
+        if name in sizes and sizes[name] + bool(shown) <= room:
+            room -= sizes[name] + bool(shown)
+            shown[name] = sizes[name]
+    return shown
 
 
 def _facts(event: Progress) -> dict[str, str]:
@@ -133,19 +170,19 @@ def _facts(event: Progress) -> dict[str, str]:
     expected = event.images_expected
     facts = {"count": f"{event.done:,}" + ("" if expected is None else f"/{expected:,}") + " images"}
     if expected:
-        facts["percent"] = f"{int(100 * _share(event))}%"
+        facts["percent"] = _percent(_share(event))
     if event.rate is not None:
-        facts["rate"] = f"{event.rate:.3g}/s" if event.rate < 1000 else f"{event.rate:,.0f}/s"
+        facts["rate"] = f"{event.rate:.3g}/s" if event.rate < 999.5 else f"{event.rate:,.0f}/s"
     if event.eta:
         facts["eta"] = f"{_clock(event.eta)} left"
     if event.calls:
         facts["calls"] = f"{event.calls:,} calls"
     if event.yuan:
-        facts["yuan"] = f"{event.yuan:,.2f} yuan" if event.yuan >= 1 else f"{event.yuan:.4f} yuan"
+        facts["yuan"] = f"{_money(event.yuan)} yuan"
     if event.cap_used is not None:
-        facts["cap"] = f"cap {int(100 * event.cap_used)}%"
+        facts["cap"] = f"cap {_percent(event.cap_used)}"
     if event.throttled:
-        facts["throttled"] = f"{event.throttled:,} throttled"
+        facts["throttled"] = f"{_percent(_throttled(event))} throttled"
     if event.failed:
         facts["failed"] = f"{event.failed:,} failed"
     if event.known:
@@ -153,13 +190,48 @@ def _facts(event: Progress) -> dict[str, str]:
     return facts
 
 
+def _shortened(event: Progress, *, is_ascii: bool) -> dict[str, str]:
+    """Shorter words for some of the facts."""
+    expected = event.images_expected
+    short = {"count": _number(event.done) + ("" if expected is None else f"/{_number(expected)}")}
+    if event.calls:
+        short["calls"] = f"{_number(event.calls)} calls"
+    if event.yuan and not is_ascii:
+        short["yuan"] = f"¥{_money(event.yuan)}"
+    if event.throttled:
+        short["throttled"] = f"thr {_percent(_throttled(event))}"
+    return short
+
+
+def _money(yuan: float) -> str:
+    return f"{yuan:,.2f}" if yuan >= 1 else f"{yuan:.4f}"
+
+
+def _number(count: int) -> str:
+    """4,321; from 100,000 on 123k, 1.23M."""
+    if count < 100_000:
+        return f"{count:,}"
+    if count < 1_000_000:
+        return f"{count // 1000}k"
+    return f"{count // 10_000 / 100:.2f}M"
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that 100% is the whole; a little is not nothing."""
+    return "<1%" if 0 < share < 0.01 else f"{int(100 * share)}%"
+
+
+def _throttled(event: Progress) -> float:
+    return min(1.0, event.throttled / event.calls) if event.calls else 0.0
+
+
 def _share(event: Progress) -> float:
     return min(1.0, event.done / event.images_expected) if event.images_expected else 0.0
 
 
-def _drawn(share: float, width: int) -> str:
+def _drawn(share: float, width: int, mark: str) -> str:
     full = int(share * width)
-    return "|" + "█" * full + " " * (width - full) + "|"
+    return "|" + mark * full + " " * (width - full) + "|"
 
 
 def _clock(seconds: float) -> str:
@@ -175,4 +247,18 @@ def _clock(seconds: float) -> str:
 
 
 def _width() -> int:
-    return max(20, shutil.get_terminal_size((80, 24)).columns - 1)
+    """Columns of the terminal at standard error: standard output may be a pipe or a file."""
+    try:
+        own = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (AttributeError, ValueError, OSError):
+        own = 0
+    return max(20, shutil.get_terminal_size((own or 80, 24)).columns - 1)
+
+
+def _is_ascii() -> bool:
+    """Whether standard error can show no block characters; escapes in their place would not fit the width."""
+    try:
+        "█¥".encode(getattr(sys.stderr, "encoding", None) or "utf-8")
+    except (UnicodeError, LookupError):
+        return True
+    return False

@@ -96,6 +96,7 @@ class Run:
         intake = self._intake()
         self._crew.start(self.concurrency, self._asking().work, WORKERS_PER_PLACE * self.concurrency)
         feeder = asyncio.create_task(intake.feed(batches), name="imgtag-feeder")
+        ticker = self._ticker()
         is_cut = False
         try:
             while (window := await intake.windows.get()) is not None:
@@ -109,7 +110,12 @@ class Run:
             await self._crew.worked()
             self._tell(is_last=True)
         finally:
-            await self._wind_up(feeder)
+            try:
+                await self._wind_up(feeder)
+            finally:
+                if ticker is not None:
+                    ticker.cancel()
+                    await asyncio.wait([ticker])
 
     def _intake(self) -> Feed:
         return Feed(
@@ -164,6 +170,11 @@ class Run:
                     self.tally.known_status(status, code)
         self._tell()
         return with_unanswered(window, outcomes, self.passing, self.not_asked)
+
+    def _ticker(self) -> asyncio.Task[None] | None:
+        if self.watch is None or not self.watch.is_heard():
+            return None
+        return asyncio.create_task(self.watch.ticks(self._tell), name="imgtag-ticker")
 
     def _tell(self, *, is_last: bool = False) -> None:
         if self.watch is not None:

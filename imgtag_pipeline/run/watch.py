@@ -22,6 +22,7 @@ PROGRESS_EVERY: Final = 0.1  # seconds between two events of progress
 GROUP_EVERY: Final = 1.0  # seconds for which equal troubles are counted together
 RATE_SECONDS: Final = 10.0  # over which the rate is measured
 PACE_STEP: Final = 0.05  # share by which the pace has to change to be told
+TICK: Final = 1.0  # seconds after which progress is told although nothing has happened
 LOG_AFTER: Final = (10.0, 20.0, 30.0, 60.0, 120.0, 300.0)  # seconds between two log lines of progress; the last stays
 
 
@@ -44,13 +45,25 @@ class Watch:
     _pace_at: float = field(default=float("-inf"), init=False)
     _groups: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
     _retry_after: dict[str, float] = field(default_factory=dict, init=False)
+    _has_stopped: bool = field(default=False, init=False)
     _grouped_at: float = field(default=float("-inf"), init=False)
 
     def __post_init__(self) -> None:
         self.observers = list(self.observers)
         self.began = self.clock.monotonic()
         self._log_at = self.began + LOG_AFTER[0]
+        self._samples.append((self.began, 0))
         self._pace = self.pace()
+
+    def is_heard(self) -> bool:
+        """Whether anybody sees the events: an observer, or the log at INFO."""
+        return bool(self.observers) or log.isEnabledFor(logging.INFO)
+
+    async def ticks(self, tell: Callable[[], None]) -> None:
+        """Call `tell` every second until cancelled, so that progress is told while a vendor does not answer."""
+        while True:
+            await self.clock.sleep(TICK)
+            tell()
 
     def tell(self, event: events.Event, *, is_logged: bool = True) -> None:
         """Hand one event to everybody."""
@@ -117,7 +130,7 @@ class Watch:
 
     def troubled(self, error: CallError) -> None:
         """A call failed and is tried again; equal ones are told together."""
-        if not self.observers and not log.isEnabledFor(logging.INFO):
+        if not self.is_heard():
             return
         kind = "throttled" if isinstance(error, ThrottledError) else "retry"
         self._groups[kind, error.code] += 1
@@ -138,12 +151,15 @@ class Watch:
                 self.tell(events.Retry(run=self.run, code=code, count=count))
 
     def stopped(self, error: BaseException) -> None:
-        """The run stops: say why, where that is no wish of the caller's."""
+        """The run stops: say why, once, where that is no wish of the caller's."""
+        if self._has_stopped:
+            return
+        self._has_stopped = True
         reason = redact(str(error))
         if isinstance(error, BreakerOpen):
             self.tell(events.BreakerOpened(run=self.run, reason=reason))
         elif isinstance(error, CapReached):
-            self.tell(events.CapHit(run=self.run, reason=reason))
+            self.tell(events.CapReached(run=self.run, reason=reason))
         elif isinstance(error, FatalError | StoreError):
             code = error.code if isinstance(error, FatalError) else type(error).__name__
             self.tell(events.Fatal(run=self.run, code=code, reason=reason))

@@ -1,12 +1,21 @@
 """Events: handed to observers, grouped, logged with the same fields; an observer's faults are its own."""
 
+import asyncio
 import json
 import logging
 
 import pytest
 
 from imgtag_pipeline.core import logs
-from imgtag_pipeline.errors import BreakerOpen, CapReached, ConfigError, FatalError, ThrottledError, TransientError
+from imgtag_pipeline.errors import (
+    BreakerOpen,
+    CapReached,
+    ConfigError,
+    FatalError,
+    StoreError,
+    ThrottledError,
+    TransientError,
+)
 from imgtag_pipeline.run import events
 from imgtag_pipeline.run.report import Tally
 from imgtag_pipeline.run.watch import LOG_AFTER, Watch
@@ -141,7 +150,7 @@ def test_a_line_of_json_has_all_fields():
 
 def test_a_line_of_text_is_name_and_value():
     """What holds blanks stands in quotes, what says nothing is left out."""
-    event = events.CapHit(run="r", reason='max_calls=3 is "used up"')
+    event = events.CapReached(run="r", reason='max_calls=3 is "used up"')
     assert events.text_of(event.to_dict()) == 'event=cap run=r reason="max_calls=3 is \\"used up\\""'
 
 
@@ -196,3 +205,53 @@ def test_events_are_frozen():
     """An observer may keep them, and may change nothing."""
     with pytest.raises(AttributeError):
         events.Sealed(run="r", rows=5).rows = 6
+
+
+async def test_progress_is_told_while_nothing_happens(clock, seen):
+    """A vendor that does not answer leaves the bar and the log going: every second, and the rate sinks."""
+    watch = Watch(clock, "r", [seen.append], pace=lambda: 10.0)
+    tally = Tally(images=100, rows_seen=100, ok=20)
+    ticking = asyncio.create_task(watch.ticks(lambda: watch.progress(tally, 100)))
+    await clock.advance(20.0)
+    ticking.cancel()
+    rates = [event.rate for event in seen if event.event == "progress"]
+    assert len(rates) == 20
+    assert rates[0] == pytest.approx(20.0)
+    assert rates[-1] == 0.0
+    assert seen[-1].eta == 8.0
+
+
+async def test_the_first_line_of_the_log_has_a_rate(clock, caplog):
+    """Without an observer progress is looked at only when a line is due."""
+    caplog.set_level(logging.INFO, "imgtag_pipeline")
+    watch = Watch(clock, "r")
+    await clock.advance(10.0)
+    watch.progress(Tally(images=100, rows_seen=100, ok=50), 100)
+    assert "rate=5 " in caplog.text
+
+
+@pytest.mark.parametrize(("observers", "level", "is_heard"), [([], "WARNING", False), ([print], "WARNING", True)])
+def test_nobody_hears(clock, caplog, observers, level, is_heard):
+    """Then no event is made."""
+    caplog.set_level(level, "imgtag_pipeline")
+    assert Watch(clock, "r", observers).is_heard() is is_heard
+
+
+def test_why_a_run_stops_is_told_once(clock, seen):
+    """A store that fails is met by the worker, and again when it is closed."""
+    watch = Watch(clock, "r", [seen.append])
+    watch.stopped(StoreError("disk is full"))
+    watch.stopped(StoreError("disk is full"))
+    assert [event.event for event in seen] == ["fatal"]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_no_line_shows_a_signature(clock, caplog, form):
+    """Whatever text an event was given."""
+    caplog.set_level(logging.INFO, "imgtag_pipeline")
+    secret = "https://b.example.com/a.jpg?OSSAccessKeyId=canary&Signature=canary"
+    Watch(clock, "r").tell(events.Retry(run="r", code=secret, count=1))
+    (record,) = caplog.records
+    shown = json.dumps(logs.fields_of(record)) if form == "json" else logs.text_of(record)
+    assert "b.example.com/a.jpg" in shown
+    assert "canary" not in shown

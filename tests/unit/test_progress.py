@@ -1,8 +1,11 @@
 """The bar: for people who look, and in nobody's way."""
 
 import io
+import logging
+import os
 import sys
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +28,10 @@ EVENT = Progress(
     eta=352.0,
     throttled=31,
     cap_used=0.41,
+)
+
+LARGE = replace(
+    EVENT, images_expected=50_000_000, done=12_345_678, failed=1200, calls=12_400_000, yuan=24_800.0, eta=1.85e6
 )
 
 
@@ -57,9 +64,15 @@ def test_a_person_at_a_terminal_sees_how_far_it_is(monkeypatch):
 @pytest.mark.parametrize(
     ("width", "words"),
     [
-        (40, ("40%", "4,321/10,800 images", "18.4/s", "5:52 left")),
-        (80, ("40%", "4,321/10,800 images", "18.4/s", "5:52 left", "8.20 yuan", "cap 41%", "12 failed")),
-        (120, ("40% |", "4,321/10,800 images", "8.20 yuan", "cap 41%", "31 throttled", "12 failed", "4,100 calls")),
+        (39, ("40%", "4,321/10,800", "5:52 left", "12 failed")),
+        (
+            79,
+            (
+                *("40%", "4,321/10,800", "18.4/s", "5:52 left", "¥8.20"),
+                *("4,100 calls", "cap 41%", "thr <1%", "12 failed"),
+            ),
+        ),
+        (119, ("40% |", "4,321/10,800 images", "8.20 yuan", "cap 41%", "<1% throttled", "12 failed", "4,100 calls")),
         (160, ("viapi/TaggingImage: 40% |", "300 known")),
     ],
 )
@@ -70,10 +83,33 @@ def test_nothing_important_is_cut(width, words):
     assert [word for word in words if word not in text] == []
 
 
+@pytest.mark.parametrize("is_ascii", [False, True])
+@pytest.mark.parametrize("event", [EVENT, LARGE])
 @pytest.mark.parametrize("width", range(20, 200))
-def test_the_line_never_passes_the_width(width):
+def test_the_line_never_passes_the_width(width, event, is_ascii):
     """Else a terminal would wrap it, and the next line would not take its place."""
-    assert len(line(EVENT, "viapi/TaggingImage", width)) <= width
+    assert len(line(event, "viapi/TaggingImage", width, is_ascii=is_ascii)) <= width
+
+
+def test_large_numbers_leave_room_for_the_time_left():
+    """Millions are shortened before anything is left out."""
+    text = line(LARGE, "viapi/TaggingImage", 39)
+    assert text == "24% 12.34M/50.00M 21d left 1,200 failed"
+
+
+def test_a_stream_without_block_characters():
+    """An escape in the place of one would take six columns."""
+    assert line(EVENT, "local", 120, is_ascii=True).isascii()
+    assert line(EVENT, "local", 79, is_ascii=True).isascii()
+
+
+@pytest.mark.parametrize(
+    ("throttled", "words"), [(0, None), (31, "<1% throttled"), (410, "10% throttled"), (4100, "100% throttled")]
+)
+def test_throttling_is_a_share_of_the_calls(throttled, words):
+    """A number alone says nothing without the calls."""
+    text = line(replace(EVENT, throttled=throttled), "local", 120)
+    assert words in text if words else "throttled" not in text
 
 
 def test_of_a_stream_nobody_knows_the_length():
@@ -95,9 +131,7 @@ def test_a_notebook_gets_a_widget_where_there_are_any(monkeypatch, has_widgets):
         warnings.simplefilter("error" if not has_widgets else "ignore")
         with Bar(None, "viapi/TaggingImage") as bar:
             bar(EVENT)
-            assert (
-                type(bar._bar).__module__ != "tqdm.std" if has_widgets else "4,321/10,800 images" in stream.getvalue()
-            )
+            assert type(bar._bar).__module__ != "tqdm.std" if has_widgets else "4,321/10,800" in stream.getvalue()
 
 
 def test_the_bar_shows_nothing_but_progress(monkeypatch):
@@ -134,3 +168,53 @@ def test_a_notebook_is_watched(monkeypatch, shell, is_seen):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     assert is_watched() is is_seen
+
+
+def test_the_width_is_that_of_standard_error(monkeypatch):
+    """Standard output may be a pipe: `imgtag label ... --json | jq`."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def size_of(number):
+        if number != 77:
+            raise OSError("not a terminal")
+        return os.terminal_size((40, 24))
+
+    monkeypatch.setattr(os, "get_terminal_size", size_of)
+    stream = Terminal()
+    stream.fileno = lambda: 77
+    text = shown(monkeypatch, stream)
+    assert max(len(part) for part in text.strip().split("\r")) <= 39
+    assert "40% 4,321/10,800 5:52 left 12 failed" in text
+
+
+def test_a_log_line_takes_the_place_of_the_bar(monkeypatch):
+    """It begins in the first column of an empty line; the next event shows the bar again."""
+    monkeypatch.setenv("COLUMNS", "60")
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    logger = logging.getLogger("imgtag_pipeline")
+    handler = logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    try:
+        with Bar(None, "local") as bar:
+            bar(EVENT)
+            logger.warning("event=place_kept")
+            bar(EVENT)
+    finally:
+        logger.removeHandler(handler)
+    before, after = stream.getvalue().split("event=place_kept\n")
+    emptied = before.split("\r")[-2]
+    assert before.endswith("\r")
+    assert len(emptied) >= len(line(EVENT, "local", 59))
+    assert emptied.isspace()
+    assert "4,321/10,800" in after
+    assert logger.filters == []
+
+
+@pytest.mark.parametrize(("stream", "is_made"), [(Terminal(), True), (io.StringIO(), False), (None, False)])
+def test_a_bar_that_is_not_shown_observes_nothing(monkeypatch, stream, is_made):
+    """No event is made for it."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert (Bar(None, "local").observer is not None) is is_made
