@@ -257,6 +257,7 @@ def plan(
     --------
     >>> imgtag.plan("in/*.parquet", provider="viapi/TaggingImage", checkpoint="tags/")
     """
+    logs.set_up()
     options = Options.of(words)
     if isinstance(table, str | os.PathLike | list | tuple):
         storage = options.storage_options
