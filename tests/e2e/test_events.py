@@ -93,6 +93,14 @@ def test_every_verb_takes_an_observer(emulator, tmp_path, name):
     assert seen[-1].report.calls == emulator.ledger.calls == 10
 
 
+@pytest.mark.emulator(is_synthetic=True, faults=("clock#1",))
+def test_a_refusal_that_is_put_right_is_a_retry(emulator):
+    """A clock that was off: every retry of the report has an event."""
+    seen = seen_of(emulator, 5)
+    assert counted(seen, "retry").total() == seen[-1].report.retries == 1
+    assert seen[-1].report.ok == 5
+
+
 @pytest.mark.emulator(is_synthetic=True, faults=("hang:2.5#1",))
 def test_progress_is_told_before_the_first_answer(emulator):
     """A vendor that does not answer leaves the bar going."""
