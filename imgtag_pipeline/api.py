@@ -21,6 +21,7 @@ from imgtag_pipeline.options import Options, OptionWords, failed_limit, spoken
 from imgtag_pipeline.pipeline.pipeline import Pipeline
 from imgtag_pipeline.pipeline.stores import compact, ledger, status  # noqa: F401 (verbs, too)
 from imgtag_pipeline.providers.contract import Provider, fitting
+from imgtag_pipeline.providers.without_vendor import completed
 from imgtag_pipeline.run.plan import Plan
 from imgtag_pipeline.run.progress import Bar
 from imgtag_pipeline.run.report import RunReport
@@ -268,11 +269,9 @@ def plan(
 
 
 def provider_rows() -> list[dict[str, Any]]:
-    """Who can tag, as plain data: address, limits, price, and the options each takes."""
-    return [
-        {"address": found.address, **asdict(found.facts), "options": list(found.options)}
-        for found in providers.describe()
-    ]
+    """Who can tag, as plain data: address, limits, price, the options each takes, and those that it needs."""
+    rows = [asdict(found) for found in providers.describe()]
+    return [{"address": row["address"], **row.pop("facts"), **row} for row in rows]
 
 
 def may_cost(provider: Provider, yuan: float | None = None) -> bool:
@@ -305,7 +304,7 @@ def _pipeline(source: Source, col: str | None, words: OptionWords, *, keeps_rows
 
 def _provider(options: Options) -> Provider:
     given = options.provider
-    provider = providers.get(given) if isinstance(given, str) else given
+    provider = providers.get(given) if isinstance(given, str) else completed(given)
     return fitting(provider) if options.fit else provider
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, TypeVarTuple
 
-from imgtag_pipeline.errors import Billing, PermanentError, TransientError
+from imgtag_pipeline.errors import Billing, CallError, PermanentError, TransientError
 
 Status = Literal["ok", "empty", "failed", "skipped"]
 Kind = Literal[
@@ -191,6 +191,18 @@ class ReadImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadImages:
+    """Step: give me the bytes of these images, which are read at the same time.
+
+    Answered with a tuple that has for each image, in order, its `bytes` or the `CallError` that reading it came to.
+    """
+
+    images: tuple[Image, ...]
+    max_bytes: int
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Compute:
     """Step: run a pure function in a worker thread, off the event loop. Answered with what it returns."""
 
@@ -206,7 +218,7 @@ class SaveJob:
     job_id: str
 
 
-Step = Call | ReadImage | Compute | SaveJob
+Step = Call | ReadImage | ReadImages | Compute | SaveJob
 Result = Answer | PermanentError | TransientError
 Exchange = Generator[Step, Any, Sequence[Result]]
 
@@ -221,6 +233,14 @@ def read(image: Image, *, max_bytes: int, timeout: float = 30.0) -> Generator[St
     """`data = yield from read(image, max_bytes=...)`: the typed way to ask for an image's bytes."""
     data: bytes = yield ReadImage(image, max_bytes, timeout)
     return data
+
+
+def read_all(
+    images: Sequence[Image], *, max_bytes: int, timeout: float = 30.0
+) -> Generator[Step, Any, tuple[bytes | CallError, ...]]:
+    """`found = yield from read_all(images, max_bytes=...)`: the typed way to ask for the bytes of several images."""
+    found: tuple[bytes | CallError, ...] = yield ReadImages(tuple(images), max_bytes, timeout)
+    return found
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from typing import Any, Final, Literal, Self, TypedDict, TypeVar, cast
 
 from imgtag_pipeline.errors import ConfigError
-from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.providers.contract import Embedded, Provider
 from imgtag_pipeline.run.breaker import BreakerLimits
 from imgtag_pipeline.run.events import Event
 from imgtag_pipeline.run.retry_policy import RetryPolicy
@@ -30,7 +30,7 @@ _MOST = 1_000_000_000_000
 class OptionWords(TypedDict, total=False):
     """The keyword arguments of `label`, `alabel`, `enrich` and `plan`; `Options` says what each means."""
 
-    provider: str | Provider
+    provider: str | Provider | Embedded
     shape: Shape
     min_confidence: float | None
     top_k: int | None
@@ -108,7 +108,7 @@ class Options:
     observer: called with each event of the run (`imgtag.events`), on the run's thread; one that raises is dropped.
     """
 
-    provider: str | Provider = "local"
+    provider: str | Provider | Embedded = "local"
     shape: Shape = "long"
     min_confidence: float | None = None
     top_k: int | None = None
@@ -159,7 +159,7 @@ class Options:
         if isinstance(self.provider, type):
             name = self.provider.__name__
             raise ConfigError(f"provider is the class {name}; build one of it: imgtag.providers.{name}(...)")
-        if not isinstance(self.provider, str | Provider):
+        if not isinstance(self.provider, str | Embedded):
             raise ConfigError(
                 f"provider is {type(self.provider).__name__}; allowed: an address such as 'viapi/TaggingImage', "
                 "or a provider object such as imgtag.providers.Viapi(action='TaggingImage')"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from imgtag_pipeline.errors import (
@@ -25,8 +25,19 @@ from imgtag_pipeline.errors import (
     TransientError,
 )
 from imgtag_pipeline.images import ImageReader
-from imgtag_pipeline.model import Call, Compute, Image, Moment, ReadImage, Reply
-from imgtag_pipeline.providers.contract import Prechecking, Preparing, Provider
+from imgtag_pipeline.model import (
+    Answer,
+    Call,
+    Compute,
+    Image,
+    Moment,
+    ReadImage,
+    ReadImages,
+    Reply,
+    Result,
+    Step,
+)
+from imgtag_pipeline.providers.contract import Computing, Prechecking, Preparing, Provider
 from imgtag_pipeline.spend import pricing
 from imgtag_pipeline.transport.http import Transport
 
@@ -57,12 +68,50 @@ class Doctor:
     def examine(self) -> int:
         """Say what is right and what is wrong; 0 fine, 2 the caller's mistake, 3 the vendor will not serve."""
         self._line("provider", f"{self.provider.address}: {self.provider.facts.title}")
+        if isinstance(self.provider, Computing):
+            return self._examine_here(self.provider)
         if isinstance(self.provider, Preparing):
             self.provider.prepare()
             self._line("credentials", "found; whether the vendor knows them, only a call can tell")
         else:
             self._line("credentials", "none are needed")
         return asyncio.run(self._examine_call())
+
+    def _examine_here(self, provider: Computing) -> int:
+        """What it is, what it can say, and how fast it is: there is no vendor to ask."""
+        for name, words in provider.described():
+            self._line(name, words)
+        each = provider.seconds_an_image()
+        self._line("speed", f"about {1 / each:,.0f} images a second on one core of this machine")
+        if self.image is None:
+            self._line("call", "none is needed: it works on this machine")
+            return FINE
+        result = asyncio.run(self._computed(self._image()))
+        if isinstance(result, Answer):
+            sure = sorted(result.tags, key=lambda tag: -(tag.confidence or 0.0))
+            told = ", ".join(f"{tag.name} {tag.confidence or 0:.2f}" for tag in sure[:5])
+            self._line("image", told or "nothing is told of it")
+            return FINE
+        self._line("image", str(result), is_good=False)
+        return BAD
+
+    async def _computed(self, image: Image) -> Result:
+        """What one image comes to, its steps carried out one after the other."""
+        exchange = self.provider.exchange([image], {})
+        async with Transport(connections=1, allow_private=True) as transport:
+            reader = ImageReader(transport.download, allow_private=True)
+            try:
+                step = next(exchange)
+                while True:
+                    step = exchange.send(await _carried_out(step, reader))
+            except StopIteration as done:
+                (result,) = done.value
+                found: Result = result
+                return found
+            except PermanentError as error:
+                return error
+            finally:
+                exchange.close()
 
     async def _examine_call(self) -> int:
         image = self._image()
@@ -105,11 +154,7 @@ class Doctor:
         try:
             step = next(exchange)
             while not isinstance(step, Call):
-                if isinstance(step, ReadImage):
-                    data = await reader.read(step.image.url, max_bytes=step.max_bytes, timeout=step.timeout)
-                    step = exchange.send(data)
-                else:
-                    step = exchange.send(step.function() if isinstance(step, Compute) else None)
+                step = exchange.send(await _carried_out(step, reader))
         except StopIteration as done:
             raise ConfigError(f"this image needs no call ({done.value[0]}); give another --image") from None
         except CallError as error:
@@ -174,3 +219,19 @@ class Doctor:
 
     def _line(self, what: str, words: str, *, is_good: bool = True) -> None:
         self.say(f"{'ok ' if is_good else 'BAD'} {what:<12} {words}")
+
+
+async def _carried_out(step: Step, reader: ImageReader) -> Any:
+    """What a step that makes no call is answered with."""
+    if isinstance(step, ReadImage):
+        return await reader.read(step.image.url, max_bytes=step.max_bytes, timeout=step.timeout)
+    if isinstance(step, ReadImages):
+        return tuple([await _read_one(reader, each, step) for each in step.images])
+    return step.function() if isinstance(step, Compute) else None
+
+
+async def _read_one(reader: ImageReader, image: Image, step: ReadImages) -> bytes | CallError:
+    try:
+        return await reader.read(image.url, max_bytes=step.max_bytes, timeout=step.timeout)
+    except CallError as error:
+        return error

@@ -18,7 +18,8 @@ def provider_lines(rows: Sequence[Data]) -> Iterator[str]:
     for row in rows:
         title = row["title"].partition("(")[0].partition(";")[0].strip()
         price = str(row["price"]).partition(";")[0].partition(", then")[0].partition(", 0")[0].partition(", falling")[0]
-        yield f"{row['address']:<{wide}}  {' or '.join(row['image_as']):<13}  {price:<41}  {title}"
+        needs = f" (needs {', '.join(f'{name}=' for name in row['required'])})" if row.get("required") else ""
+        yield f"{row['address']:<{wide}}  {' or '.join(row['image_as']):<13}  {price:<41}  {title}{needs}"
     yield ""
     yield "Limits, documentation and options of each: imgtag providers --json"
 

@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,8 @@ from imgtag_pipeline.options import Options
 from imgtag_pipeline.pipeline import expand
 from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.pipeline.shaping import Shaper
-from imgtag_pipeline.pipeline.stages import RunResources, RunSpec, checker, opened
-from imgtag_pipeline.providers.contract import Provider, mended_codes
+from imgtag_pipeline.pipeline.stages import RunResources, RunSpec, checker, opened, threads_of
+from imgtag_pipeline.providers.contract import Computing, Provider, mended_codes
 from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.run.known import Known
 from imgtag_pipeline.run.plan import Basis, Plan, make_plan
@@ -148,6 +148,9 @@ class Pipeline:
         price_text = provider.facts.price if options.price is None else f"{options.price:g} yuan a call"
         before = await asyncio.to_thread(money.billed_before, options, provider, self.clock)
         basis = Basis(provider.address, self.price, price_text, qps, provider.batch_size, before, self.clock.now())
+        if isinstance(provider, Computing):
+            each = await asyncio.to_thread(provider.seconds_an_image)
+            basis = replace(basis, compute_seconds=each, threads=threads_of(provider))
         return await self._planned(partial(make_plan, precheck=precheck, key_of=provider.key, basis=basis))
 
     async def _planned(self, make: Callable[..., Plan]) -> Plan:

@@ -29,6 +29,7 @@ from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options, failed_limit
 from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.providers.contract import (
+    Computing,
     Prechecking,
     Preparing,
     Provider,
@@ -118,7 +119,7 @@ class RunResources:
         transport = await stack.enter_async_context(
             Transport(connections=max(concurrency, 16), allow_private=options.allow_private)
         )
-        cores = usable_cores()
+        cores = threads_of(provider)
         threads = ThreadPoolExecutor(cores, "imgtag-compute")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         reader = ImageReader(
@@ -280,6 +281,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
+
+
+def threads_of(provider: Provider) -> int:
+    """Computations at a time: the provider's word, else one for each core."""
+    return (provider.threads if isinstance(provider, Computing) else None) or usable_cores()
 
 
 def concurrency_of(options: Options, provider: Provider) -> int:

@@ -77,6 +77,46 @@ class Provider(Protocol):
         ...
 
 
+@runtime_checkable
+class Embedded(Protocol):
+    """A provider without a vendor: it reads images and computes here, and makes no calls.
+
+    `without_vendor.completed` adds what the pipeline needs beside that: no quota, no price, nothing to sign or check.
+    """
+
+    @property
+    def address(self) -> str:
+        """The name that users write."""
+        ...
+
+    @property
+    def facts(self) -> Facts:
+        """For people: what it is, formats, limits, scale."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """The most images that one exchange may be given."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """Exchanges at a time that make sense by default."""
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """The JSON-ready options that change results."""
+        ...
+
+    def key(self, url: str) -> str:
+        """The image's key for a cell value: by default `urls.image_key`."""
+        ...
+
+    def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
+        """The steps about 1 to `batch_size` images, as of a `Provider`, without calls."""
+        ...
+
+
 # --- what a provider may offer beside that ----------------------------------------------------------------------
 
 
@@ -112,6 +152,24 @@ class ReadingImages(Protocol):
 
     def check_head(self, head: bytes, size: int) -> PermanentError | None:
         """Why an image of `size` bytes that begins like this will not succeed, or None."""
+        ...
+
+
+@runtime_checkable
+class Computing(Protocol):
+    """A provider that computes its answers here."""
+
+    @property
+    def threads(self) -> int | None:
+        """Computations at a time; None: one for each core that this process may use."""
+        ...
+
+    def seconds_an_image(self) -> float:
+        """About how long one image takes on one core of this machine, tried on a blank one. May block."""
+        ...
+
+    def described(self) -> Sequence[tuple[str, str]]:
+        """What it is, for `imgtag doctor`: names and words. May block."""
         ...
 
 

@@ -33,9 +33,9 @@ from imgtag_pipeline.providers.toolkit.options import one_of
 from imgtag_pipeline.tagger import FORMATS, MAX_PIXELS, VERSION, describe
 from imgtag_pipeline.tagger.decode import format_problem
 from imgtag_pipeline.tagger.memory import MAX_DECODE_BYTES
-from imgtag_pipeline.tagger.objects.engine import ENGINES, resolved
+from imgtag_pipeline.tagger.objects.engine import ENGINES, SHA256, resolved, seconds_of_network
 from imgtag_pipeline.tagger.objects.tags import Objects
-from imgtag_pipeline.tagger.objects.vocabulary import LANGUAGES, load_vocabulary
+from imgtag_pipeline.tagger.objects.vocabulary import LANGUAGES, load_vocabulary, vocabulary_facts
 from imgtag_pipeline.urls import image_key
 
 FACTS: Final = Facts(
@@ -50,6 +50,7 @@ FACTS: Final = Facts(
     qps="no limit",
     price="free",
 )
+_SECONDS_OF_FACTS: Final = 0.015  # of a photograph of about a megapixel, on one core
 _FREE: Final = Price(tiers=((None, 0),))
 _UNLIMITED: Final = Quota("local", None)
 
@@ -172,6 +173,23 @@ class Local:
         if size > self.max_bytes:
             return PermanentError(f"the picture has {size:,} bytes; allowed: {self.max_bytes:,}", code="ImageTooLarge")
         return format_problem(head)
+
+    def seconds_an_image(self) -> float:
+        """Decoding, colours and facts of a photograph, and the network as it runs here."""
+        return _SECONDS_OF_FACTS + (seconds_of_network(self.engine) if self.objects else 0.0)
+
+    def described(self) -> Sequence[tuple[str, str]]:
+        """The network, its engine and its words."""
+        if not self.objects:
+            return [("model", "none: colours and facts only (objects is False)")]
+        known = vocabulary_facts()
+        words = (
+            f"{len(self.words)} of your own" if self.words else f"{known['classes']:,} and {known['words']} above them"
+        )
+        return [
+            ("model", f"EfficientNet-Lite0 in the package, {SHA256[:12]}, run by {resolved(self.engine)}"),
+            ("words", f"{words}; the lexicon for words= has {known['lexicon']:,}"),
+        ]
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
         """Read the picture, tag it in a worker thread."""

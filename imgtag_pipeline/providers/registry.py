@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -19,9 +20,11 @@ import msgspec
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.model import Facts
-from imgtag_pipeline.providers.contract import Provider
+from imgtag_pipeline.providers.contract import Embedded, Provider
+from imgtag_pipeline.providers.without_vendor import completed
 
 GROUP: Final = "imgtag_pipeline.providers"
+_LISTS: Final = (tuple, list, Sequence)
 # The first part of an address: the module of this folder and its class.
 BUILT_IN: Final = {
     "local": ("local", "Local"),
@@ -35,11 +38,12 @@ BUILT_IN: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """One address with its facts and the options that it takes beside those of every provider."""
+    """One address with its facts, the options that it takes beside those of every provider, and those that it needs."""
 
     address: str
     facts: Facts
     options: tuple[str, ...]
+    required: tuple[str, ...] = ()
 
 
 def get(address: str, **options: Any) -> Provider:
@@ -58,14 +62,17 @@ def get(address: str, **options: Any) -> Provider:
         close = difflib.get_close_matches(unknown[0], shown, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"{address!r} has no option {unknown[0]!r}; allowed: {', '.join(shown) or 'none'}{hint}")
+    missing = [name for name in _required(factory, address) if options.get(name) in (None, "")]
+    if missing:
+        raise ConfigError(f"{address!r} needs {', '.join(f'{name}=' for name in missing)}{_hint(factory, missing[0])}")
     typed = {name: _typed(address, name, value, allowed[name]) for name, value in options.items()}
     try:
         provider = factory(**typed)
     except TypeError as error:
         raise ConfigError(f"{address!r} cannot be built with these options: {error}") from error
-    if not isinstance(provider, Provider):
+    if not isinstance(provider, Provider | Embedded):
         raise ConfigError(f"{address!r} is a {type(provider).__name__}, which is not a provider")
-    return provider
+    return completed(provider)
 
 
 def names() -> list[str]:
@@ -84,7 +91,7 @@ def describe() -> list[Description]:
             if address in _foreign():
                 continue
             raise
-        found.append(Description(address, facts, _shown(factory, address)))
+        found.append(Description(address, facts, _shown(factory, address), _required(factory, address)))
     return found
 
 
@@ -133,6 +140,21 @@ def _shown(factory: Any, address: str) -> tuple[str, ...]:
     return tuple(narrow(address, allowed)) if narrow else allowed
 
 
+def _required(factory: Any, address: str) -> tuple[str, ...]:
+    """The options without which the address cannot be built: parameters without a default, and what the class says."""
+    told = getattr(factory, "required_of", None)
+    parameters = inspect.signature(factory).parameters.values()
+    bare = tuple(one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD)
+    named = tuple(name for name in bare if name not in ("action", "credentials") and not name.startswith("_"))
+    return (*named, *(told(address) if told else ()))
+
+
+def _hint(factory: Any, name: str) -> str:
+    """What to write, where the class says it: its `hints` by option."""
+    hint = getattr(factory, "hints", {}).get(name)
+    return f"; {hint}" if hint else ""
+
+
 def _facts(factory: Any, address: str) -> Facts:
     tell = getattr(factory, "facts_of", None)
     facts: Facts = tell(address) if tell else get(address).facts
@@ -152,9 +174,14 @@ def _options(factory: Callable[..., Any]) -> Mapping[str, Any]:
 
 def _typed(address: str, name: str, value: Any, kind: Any) -> Any:
     """The option's value; a text becomes a number or a truth value where the option wants one."""
-    kinds = tuple(_kinds(kind))
-    if not isinstance(value, str) or kind is Any or any(isinstance(one, str) or one is str for one in kinds):
+    if not isinstance(value, str) or kind is Any:
         return value
+    lists = [part for part in (kind, *typing.get_args(kind)) if typing.get_origin(part) in _LISTS]
+    kinds = tuple(_outside(kind, lists))
+    if any(isinstance(one, str) or one is str for one in kinds):
+        return value
+    if lists and ("," in value or not {int, float, bool}.intersection(kinds)):
+        return _listed(address, name, value, lists[0])
     if not {int, float, bool}.intersection(kinds):
         raise ConfigError(f"{name} of {address!r} cannot be given as text; build the provider in Python")
     try:
@@ -162,6 +189,27 @@ def _typed(address: str, name: str, value: Any, kind: Any) -> Any:
     except msgspec.ValidationError:
         words = " or ".join({int: "a whole number", float: "a number", bool: "true or false"}.get(k, "") for k in kinds)
         raise ConfigError(f"{name} of {address!r} is {value!r}; allowed: {words.removesuffix(' or ')}") from None
+
+
+def _outside(kind: Any, lists: Sequence[Any]) -> Iterator[Any]:
+    """The kinds of a single value among those that an option takes."""
+    if kind in lists:
+        return
+    parts = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    for part in parts:
+        if part not in lists:
+            yield from _kinds(part)
+
+
+def _listed(address: str, name: str, value: str, kind: Any) -> Any:
+    """A text with commas as the list that the option wants."""
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        return msgspec.convert(parts, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"{name} of {address!r} is {value!r}; allowed: values with commas between them ({error})"
+        ) from None
 
 
 def _kinds(kind: Any) -> Iterator[Any]:

@@ -32,6 +32,7 @@ from imgtag_pipeline.model import (
     Job,
     Outcome,
     ReadImage,
+    ReadImages,
     Reply,
     Result,
     SaveJob,
@@ -159,11 +160,30 @@ class ConversationRunner:
                 return await self.call(step, [image.key for image in images], spent)
             case ReadImage():
                 return await self.read(step.image.url, spent, max_bytes=step.max_bytes, timeout=step.timeout)
+            case ReadImages():
+                return await self._read_all(step)
             case Compute():
                 return await self._compute(step, images)
             case SaveJob():
                 await self._save_job(step, spent)
                 return None
+
+    async def _read_all(self, step: ReadImages) -> tuple[bytes | CallError, ...]:
+        """Each image's bytes or its error. Each waits out its own troubles, and all end together."""
+        reads = [asyncio.ensure_future(self._read_one(image, step)) for image in step.images]
+        try:
+            return tuple(await asyncio.gather(*reads))
+        finally:
+            for read in reads:
+                read.cancel()
+
+    async def _read_one(self, image: Image, step: ReadImages) -> bytes | CallError:
+        try:
+            return await self.read(image.url, Spent(), max_bytes=step.max_bytes, timeout=step.timeout)
+        except FatalError:
+            raise
+        except CallError as error:
+            return error
 
     async def _save_job(self, step: SaveJob, spent: Spent) -> None:
         spent.has_job = True  # also when the wait is cut short: the id is written all the same

@@ -76,7 +76,8 @@ class Plan:
     has a job (paid again only where it has forgotten it), `payable` the rest. `calls` are the paid calls for these;
     `yuan` what they come to (`tiers` says how many at which price), None where the price is unknown: after
     `billed_before` calls in this calendar month, and anew in each further one of the `months` that they last.
-    `seconds` is how long they take at `qps`, None where nothing limits them, and `finish` when that is.
+    `seconds` is how long they take at `qps`, None where nothing limits them, and `finish` when that is. Where images
+    are computed here, `calls` is 0 and `seconds` is an estimate for so many `threads`.
     """
 
     provider: str
@@ -97,6 +98,7 @@ class Plan:
     months: int = 1
     unfinished: int = 0
     reasons: tuple[Impossible, ...] = ()
+    threads: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -107,7 +109,10 @@ class Plan:
         facts = [f"{self.images:,} images"]
         facts += [f"{self.known:,} known"] if self.known else []
         facts += [f"{self.impossible:,} impossible"] if self.impossible else []
-        facts += [f"{self.payable:,} to ask", counted(self.calls, "call")]
+        if self.threads is not None:
+            facts += [f"{self.payable:,} to compute here", "no calls"]
+        else:
+            facts += [f"{self.payable:,} to ask", counted(self.calls, "call")]
         facts += ["cost unknown" if self.yuan is None else f"{self.yuan:,.4f} yuan"]
         facts += [_duration(self.seconds)] if self.seconds is not None else []
         return f"<Plan {self.provider}: {', '.join(facts)}>"
@@ -122,8 +127,9 @@ class Plan:
 
     def lines(self) -> list[tuple[str, str]]:
         """The plan as (name, words), only what there is to say."""
-        time = "as fast as this machine reads" if self.seconds is None else _duration(self.seconds)
-        pace = "no quota" if self.qps is None else f"{self.qps:g} calls a second"
+        asked = f"{counted(self.payable, 'image')}, {counted(self.calls, 'call')}"
+        if self.threads is not None:
+            asked = f"no calls, {counted(self.payable, 'image')} computed here"
         return [
             ("provider", self.provider),
             ("rows", rows_in_words(self.rows, self.images, self.skipped)),
@@ -131,10 +137,16 @@ class Plan:
             *([("unfinished", f"{self.unfinished:,} (jobs at the vendor, paid already)")] if self.unfinished else []),
             ("impossible", f"{self.impossible:,} (no call, a failed row each)"),
             *(("", line) for reason in self.reasons for line in _in_words(reason)),
-            ("to ask", f"{counted(self.payable, 'image')}, {counted(self.calls, 'call')}"),
+            ("to ask", asked),
             *zip(("cost", *[""] * 9), self._money(), strict=False),
-            ("time", f"{time} at {pace}" + (f", done {_moment(self.finish)}" if self.finish else "")),
+            ("time", self._time() + (f", done {_moment(self.finish)}" if self.finish else "")),
         ]
+
+    def _time(self) -> str:
+        time = "as fast as this machine reads" if self.seconds is None else _duration(self.seconds)
+        if self.threads is not None:
+            return f"about {time} on {counted(self.threads, 'core')}"
+        return f"{time} at {'no quota' if self.qps is None else f'{self.qps:g} calls a second'}"
 
     def _money(self) -> Iterator[str]:
         yield "unknown (give price=)" if self.yuan is None else f"{self.yuan:,.4f} yuan ({self.price})"
@@ -153,7 +165,10 @@ def _in_words(reason: Impossible) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What the figures rest on besides the rows: the price, the rate, and what this month has been billed already."""
+    """What the figures rest on besides the rows: the price, the rate, and what this month has been billed already.
+
+    `compute_seconds` is what one image takes on one of `threads` cores; None where a vendor is called.
+    """
 
     provider: str
     price: Price | None
@@ -162,6 +177,8 @@ class Basis:
     batch_size: int
     billed_before: int
     now: datetime
+    compute_seconds: float | None = None
+    threads: int = 1
 
 
 def make_plan(
@@ -222,7 +239,11 @@ class _Batches:
 
 
 def _plan(counts: dict[str, int], calls: int, basis: Basis, reasons: tuple[Impossible, ...]) -> Plan:
+    is_computed = basis.compute_seconds is not None
+    calls = 0 if is_computed else calls
     seconds = None if basis.qps is None else calls / basis.qps
+    if basis.compute_seconds is not None:
+        seconds = round(counts["payable"] * basis.compute_seconds / basis.threads, 3)
     months = _months(calls, basis)
     price, cost = basis.price, None
     tiers: dict[int, int] = {}
@@ -243,6 +264,7 @@ def _plan(counts: dict[str, int], calls: int, basis: Basis, reasons: tuple[Impos
         tiers=tuple((count, each / pricing.MICRO) for each, count in tiers.items()),
         months=len(months),
         reasons=reasons,
+        threads=basis.threads if is_computed else None,
         rows=counts["rows"],
         images=counts["images"],
         known=counts["known"],

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from imgtag_pipeline.errors import CallError, ConfigError, PermanentError
-from imgtag_pipeline.model import Answer, Call, Compute, Image, Moment, ReadImage, Reply
+from imgtag_pipeline.model import Answer, Call, Compute, Image, Moment, ReadImage, ReadImages, Reply
 from imgtag_pipeline.providers.contract import Prechecking, Provider
 from imgtag_pipeline.providers.toolkit.credentials import Keys
 
@@ -46,6 +46,9 @@ def first_call(provider: Provider, url: str = URL) -> Call | None:
         while not isinstance(step, Call):
             if isinstance(step, Compute):
                 return None
+            if isinstance(step, ReadImages):
+                step = exchange.send((b"",) * len(step.images))
+                continue
             step = exchange.send(b"" if isinstance(step, ReadImage) else None)
     except StopIteration:
         return None

@@ -1,8 +1,10 @@
 """`imgtag doctor` against the emulator: each thing that can be wrong is told apart, with at most one call."""
 
 import socket
+from pathlib import Path
 
 import pytest
+import skimage
 from typer.testing import CliRunner
 
 from imgtag_pipeline.cli import app
@@ -116,3 +118,24 @@ def test_command_line(emulator, emulator_environment):
     no_keys = run(app, [*base, "--endpoint", emulator.url], env={"ALIBABA_CLOUD_ACCESS_KEY_SECRET": ""})
     assert no_keys.exit_code == 2
     assert "ALIBABA_CLOUD_ACCESS_KEY_SECRET" in no_keys.output
+
+
+def test_a_model_on_this_machine_is_told_by_what_it_is():
+    """Its hash, engine, words and speed; no word of credentials. With --image, what it tells of it."""
+    code, said = examined(get("local"))
+    assert code == 0
+    assert "EfficientNet-Lite0" in said
+    assert "images a second on one core" in said
+    assert "credential" not in said
+    cup = Path(skimage.__file__).parent / "data" / "coffee.png"
+    assert "cup 0.9" in examined(get("local"), image=str(cup))[1]
+    assert examined(get("local"), image="/no/such.png")[0] == 3
+
+
+def test_providers_and_plan_on_the_command_line(tmp_path):
+    """A required option is listed; a plan of the default says that nothing is called."""
+    listed = CliRunner().invoke(app, ["providers"]).output
+    assert "(needs certificate_type=)" in listed
+    (tmp_path / "in.csv").write_text("url\nhttps://a.example/1.jpg\nhttps://a.example/2.jpg\n")
+    told = CliRunner().invoke(app, ["plan", str(tmp_path / "in.csv")]).output
+    assert "no calls, 2 images computed here" in told

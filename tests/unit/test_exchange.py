@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from imgtag_pipeline.errors import FatalError, PermanentError, RefusedHereError, ThrottledError, TransientError
-from imgtag_pipeline.model import Answer, Call, Compute, Image, Quota, ReadImage, Reply, Request, SaveJob, Tag
+from imgtag_pipeline.model import Answer, Call, Compute, Image, Quota, ReadImage, Reply, Request, SaveJob, Tag, read_all
 from imgtag_pipeline.run.conversation import ConversationRunner
 from imgtag_pipeline.testing.clock import FakeClock
 
@@ -221,3 +221,52 @@ async def test_threads_that_hang_for_good_end_no_run_in_a_standstill():
         outcomes = [outcome for (outcome,) in await asyncio.wait_for(asyncio.gather(*asked), 20)]
         is_over.set()
     assert {(one.error_code, one.is_final) for one in outcomes} == {("ComputeTimeout", False)}
+
+
+async def test_several_images_are_read_at_once_and_a_bad_one_is_its_own_row():
+    """The step is answered with bytes or an error for each, in order; the others go on."""
+    reading, most = 0, 0
+
+    async def bytes_of(url, spent, *, max_bytes, timeout):
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        await asyncio.sleep(0.01)
+        reading -= 1
+        if url == "b.jpg":
+            raise PermanentError("there is no file", code="NotFound")
+        return url.encode()
+
+    def exchange(images, jobs):
+        found = yield from read_all(images, max_bytes=100)
+        return [Answer((Tag(data.decode()),)) if isinstance(data, bytes) else data for data in found]
+
+    with ThreadPoolExecutor(1) as threads:
+        talker = ConversationRunner(Script(exchange), None, bytes_of, None, None, threads, FakeClock())
+        outcomes = await talker.outcomes([A, B, Image("c", "c.jpg")], {})
+    assert most == 3
+    assert [(o.status, o.error_code) for o in outcomes] == [("ok", None), ("failed", "NotFound"), ("ok", None)]
+    assert outcomes[2].tags[0].name == "c.jpg"
+
+
+async def test_a_stop_while_images_are_read_stops_all_of_them():
+    """Whatever ends the run ends the other reads too."""
+    ended = []
+
+    async def bytes_of(url, spent, *, max_bytes, timeout):
+        if url == "a.jpg":
+            raise FatalError("no", code="No")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(url)
+
+    def exchange(images, jobs):
+        yield from read_all(images, max_bytes=100)
+
+    with ThreadPoolExecutor(1) as threads:
+        talker = ConversationRunner(Script(exchange), None, bytes_of, None, None, threads, FakeClock())
+        with pytest.raises(FatalError):
+            await talker.outcomes([A, B], {})
+        await asyncio.sleep(0)
+    assert ended in ([], ["b.jpg"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 from imgtag_pipeline.core.signing.escaping import escape
@@ -127,6 +127,13 @@ class Viapi:
         """Those of the options that this address takes."""
         name = address.partition("/")[2]
         return tuple(option for option in allowed if OWN_OPTIONS.get(option, name) == name)
+
+    @staticmethod
+    def required_of(address: str) -> tuple[str, ...]:
+        """Those of the options without which the address cannot be built."""
+        return ("certificate_type",) if address == "viapi/EvaluateCertificateQuality" else ()
+
+    hints: ClassVar[Mapping[str, str]] = {"certificate_type": "allowed: IDCard, BusinessLicense"}
 
     @staticmethod
     def facts_of(address: str) -> Facts:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from imgtag_pipeline.errors import ConfigError
 
@@ -122,7 +122,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def facts() -> dict[str, Any]:
+def vocabulary_facts() -> dict[str, int]:
     """How many words there are, for documentation and `imgtag doctor`."""
     found = load_vocabulary()
     return {"classes": len(found.classes), "words": len(found.words), "lexicon": len(found.lexicon)}
