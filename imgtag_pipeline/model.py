@@ -204,10 +204,15 @@ class ReadImages:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Step: run a pure function in a worker thread, off the event loop. Answered with what it returns."""
+    """Step: run a pure function in a worker thread, off the event loop. Answered with what it returns.
+
+    `image` is the one that it is about, None for all of the exchange: after a time-out no other computation about the
+    same begins before that one has ended.
+    """
 
     function: Callable[[], Any]
     timeout: float = 60.0
+    image: Image | None = None
 
 
 @dataclass(frozen=True, slots=True)

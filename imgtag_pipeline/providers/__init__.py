@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from imgtag_pipeline.providers.alibaba_oss.tagimage import OssTagimage
     from imgtag_pipeline.providers.alibaba_viapi.viapi import Viapi
     from imgtag_pipeline.providers.local import Local
+    from imgtag_pipeline.providers.onnx.provider import Onnx
     from imgtag_pipeline.providers.tencent_image.v1 import TencentV1
     from imgtag_pipeline.providers.tencent_image.v2 import TencentV2
 
@@ -21,6 +22,7 @@ __all__ = [
     "Description",
     "Keys",
     "Local",
+    "Onnx",
     "OssLabels",
     "OssTagimage",
     "Provider",

@@ -28,6 +28,7 @@ _LISTS: Final = (tuple, list, Sequence)
 # The first part of an address: the module of this folder and its class.
 BUILT_IN: Final = {
     "local": ("local", "Local"),
+    "onnx": ("onnx.provider", "Onnx"),
     "oss_labels": ("alibaba_oss.labels", "OssLabels"),
     "oss_tagimage": ("alibaba_oss.tagimage", "OssTagimage"),
     "tencent_v1": ("tencent_image.v1", "TencentV1"),

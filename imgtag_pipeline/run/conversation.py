@@ -195,7 +195,7 @@ class ConversationRunner:
 
     async def _compute(self, step: Compute, images: Sequence[Image]) -> Any:
         """What the function returns. Only the time in which it runs counts, not the wait for a free thread."""
-        key = tuple(image.key for image in images)
+        key = tuple(image.key for image in (images if step.image is None else [step.image]))
         if (before := _GIVEN_UP.get(key)) is not None:  # one thread for an image: the earlier one ends first
             await asyncio.wait([asyncio.wrap_future(before)], timeout=step.timeout)
             if not before.done():

@@ -145,7 +145,8 @@ class Plan:
     def _time(self) -> str:
         time = "as fast as this machine reads" if self.seconds is None else _duration(self.seconds)
         if self.threads is not None:
-            return f"about {time} on {counted(self.threads, 'core')}"
+            time = "less than a second" if (self.seconds or 0) < 1 else f"about {time}"
+            return f"{time} on {counted(self.threads, 'core')}"
         return f"{time} at {'no quota' if self.qps is None else f'{self.qps:g} calls a second'}"
 
     def _money(self) -> Iterator[str]:

@@ -12,14 +12,20 @@ import pytest
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers import Provider, describe, get, names
 from imgtag_pipeline.providers.contract import Preparing
+from imgtag_pipeline.tagger.objects.engine import PATH as NETWORK
 from imgtag_pipeline.testing.provider import CANARY, ProviderContract
 
-REQUIRED: Mapping[str, Mapping[str, Any]] = {"viapi/EvaluateCertificateQuality": {"certificate_type": "IDCard"}}
-NEED_NO_KEYS = {"local"}
+REQUIRED: Mapping[str, Mapping[str, Any]] = {
+    "viapi/EvaluateCertificateQuality": {"certificate_type": "IDCard"},
+    "onnx": {"model": str(NETWORK)},
+}
+NEED_NO_KEYS = {"local", "onnx"}
 
 
 def with_canary(address: str) -> Provider:
     keys = {} if address in NEED_NO_KEYS else {"credentials": CANARY}
+    if address == "onnx":
+        pytest.importorskip("onnxruntime")
     return get(address, **keys, **REQUIRED.get(address, {}))
 
 

@@ -25,7 +25,7 @@ REQUIRED = {
     "viapi/TaggingAdImage": {"poll_every": 0.01},
 }
 QUICK = RetryPolicy(base=0.01, cap=0.02)
-OPERATIONS = [name for name in names() if name != "local"]
+OPERATIONS = [name for name in names() if name not in ("local", "onnx")]
 
 
 @pytest.fixture(scope="module")

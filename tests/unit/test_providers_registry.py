@@ -18,17 +18,17 @@ from imgtag_pipeline.providers.local import Local
 KEYS = Keys("key-id", "secret", app_id="1000001")
 
 
-def test_all_sixteen_operations_and_local_are_found():
+def test_all_sixteen_operations_and_two_local_ones_are_found():
     """Five families, twelve actions; nothing else in the folder is taken for a provider."""
     cloud = ["oss_labels", "oss_tagimage", "tencent_v1", "tencent_v2", *(f"viapi/{action}" for action in ACTIONS)]
-    assert providers.names() == sorted(["local", *cloud])
+    assert providers.names() == sorted(["local", "onnx", *cloud])
     assert len(cloud) == 16
 
 
 @pytest.mark.parametrize("address", [*(name for name in registry.names() if "Certificate" not in name)])
 def test_an_address_gives_its_provider(address):
     """The provider says the address it was asked by."""
-    options = {} if address == "local" else {"credentials": KEYS}
+    options = {"local": {}, "onnx": {"model": "m.onnx"}}.get(address, {"credentials": KEYS})
     assert providers.get(address, **options).address == address
 
 

@@ -27,7 +27,7 @@ def provider_table():
         facts = found.facts
         image = " or ".join(IMAGE_AS[way] for way in facts.image_as)
         cells = [f"`{found.address}`", f"[{facts.title}]({facts.docs})", image, facts.qps, facts.price]
-        if found.address == "local":
+        if found.address in ("local", "onnx"):
             cells[1] = facts.title
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join(lines)

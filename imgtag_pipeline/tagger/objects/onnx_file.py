@@ -32,19 +32,19 @@ def read_onnx(data: bytes) -> OnnxFile:
     """The weights and the metadata of a model; raises `ValueError` where the bytes are no such message."""
     metadata: dict[str, str] = {}
     weights: dict[str, NDArray[Any]] = {}
-    for number, value in _fields(data):
+    for number, value in message_fields(data):
         if number == 14:
-            pair = dict(_fields(value))
+            pair = dict(message_fields(value))
             metadata[bytes(pair[1]).decode()] = bytes(pair[2]).decode()
         elif number == 7:
-            weights |= dict(_tensor(inner) for field, inner in _fields(value) if field == 5)
+            weights |= dict(_tensor(inner) for field, inner in message_fields(value) if field == 5)
     return OnnxFile(weights, metadata)
 
 
 def _tensor(data: memoryview) -> tuple[str, NDArray[Any]]:
     shape: list[int] = []
     parts: dict[int, Any] = {}
-    for number, value in _fields(data):
+    for number, value in message_fields(data):
         if number == 1:
             shape += [value] if isinstance(value, int) else _packed(value)
         else:
@@ -61,7 +61,7 @@ def _packed(data: memoryview) -> list[int]:
     return numbers
 
 
-def _fields(data: bytes | memoryview) -> Iterator[tuple[int, Any]]:
+def message_fields(data: bytes | memoryview) -> Iterator[tuple[int, Any]]:
     """The fields of a message in order: numbers as int, everything else as bytes."""
     view, at = memoryview(data), 0
     while at < len(view):

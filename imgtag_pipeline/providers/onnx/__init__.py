@@ -1,0 +1,1 @@
+"""`onnx`: any image classifier or tagger in an ONNX file."""
