@@ -25,6 +25,7 @@ Kind = Literal[
     "ad-human",
     "ad-scene",
     "ad-object",
+    "features",
 ]
 Pairs = tuple[tuple[str, str], ...]
 Reading = TypeVar("Reading")

@@ -32,11 +32,11 @@ from imgtag_pipeline.errors import (
 )
 from imgtag_pipeline.model import Price
 from imgtag_pipeline.options import Options
-from imgtag_pipeline.pipeline import expand
+from imgtag_pipeline.pipeline import expand, features
 from imgtag_pipeline.pipeline import records as money
 from imgtag_pipeline.pipeline.shaping import Shaper
 from imgtag_pipeline.pipeline.stages import RunResources, RunSpec, checker, opened, threads_of
-from imgtag_pipeline.providers.contract import Computing, Provider, mended_codes
+from imgtag_pipeline.providers.contract import Computing, Featuring, Provider, mended_codes
 from imgtag_pipeline.run import Answered, Run
 from imgtag_pipeline.run.known import Known
 from imgtag_pipeline.run.plan import Basis, Plan, make_plan
@@ -75,6 +75,8 @@ class Pipeline:
         options = self.options
         shown = self.kept_names if options.shape == "long" else self.source.names
         expand.check_columns(shown, shape=options.shape, vocabulary=options.vocabulary)
+        if self.features_size is not None:
+            features.check(options.shape, shown)
         if options.budget is not None and self.price is None:
             raise ConfigError(
                 f"the price of {self.provider.address} is not published, so budget= cannot be kept; give price= too"
@@ -109,6 +111,11 @@ class Pipeline:
         return self.source.kept(self.options.shape, self.kept_names)
 
     @property
+    def features_size(self) -> int | None:
+        """Numbers of a feature vector, None where the result has no such column."""
+        return self.provider.features_size if isinstance(self.provider, Featuring) else None
+
+    @property
     def price(self) -> Price | None:
         """What one call costs: the caller's word, else the provider's; None where nobody knows."""
         return self.provider.price if self.options.price is None else pricing.flat(self.options.price)
@@ -120,7 +127,14 @@ class Pipeline:
         view = expand.View(options.min_confidence, options.top_k)
         drops_failed = options.errors == "drop"
         return Shaper(
-            options.shape, self.provider.address, self._kept(), view, options.vocabulary, drops_failed, options.value
+            options.shape,
+            self.provider.address,
+            self._kept(),
+            view,
+            options.vocabulary,
+            drops_failed,
+            options.value,
+            self.features_size,
         )
 
     @property

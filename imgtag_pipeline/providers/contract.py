@@ -173,6 +173,16 @@ class Computing(Protocol):
         ...
 
 
+@runtime_checkable
+class Featuring(Protocol):
+    """A provider that can give a vector for each image beside its tags."""
+
+    @property
+    def features_size(self) -> int | None:
+        """How many numbers a vector has; None where none was asked for."""
+        ...
+
+
 def may_read_files(provider: Provider, allow_local: bool) -> bool:
     """Whether files of this machine may be read: by the caller's word, or because the provider was built for bytes."""
     return allow_local or getattr(provider, "image_mode", "bytes") == "bytes"

@@ -8,9 +8,11 @@ colours and facts 0.5 is the border, 1 is sure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError, PermanentError
@@ -27,13 +29,16 @@ from imgtag_pipeline.model import (
     Quota,
     Reply,
     Request,
+    Step,
     read,
+    read_all,
 )
 from imgtag_pipeline.providers.toolkit.options import one_of
 from imgtag_pipeline.tagger import FORMATS, MAX_PIXELS, VERSION, describe
 from imgtag_pipeline.tagger.decode import format_problem
 from imgtag_pipeline.tagger.memory import MAX_DECODE_BYTES
-from imgtag_pipeline.tagger.objects.engine import ENGINES, SHA256, resolved, seconds_of_network
+from imgtag_pipeline.tagger.objects.engine import ENGINES, FEATURES, SHA256, resolved, seconds_of_network
+from imgtag_pipeline.tagger.objects.examples import Learned, known, learn, pairs_of
 from imgtag_pipeline.tagger.objects.tags import Objects
 from imgtag_pipeline.tagger.objects.vocabulary import LANGUAGES, load_vocabulary, vocabulary_facts
 from imgtag_pipeline.urls import image_key
@@ -50,6 +55,7 @@ FACTS: Final = Facts(
     qps="no limit",
     price="free",
 )
+_SECONDS_AN_EXAMPLE: Final = 1.0  # at most, on a busy machine
 _SECONDS_OF_FACTS: Final = 0.015  # of a photograph of about a megapixel, on one core
 _FREE: Final = Price(tiers=((None, 0),))
 _UNLIMITED: Final = Quota("local", None)
@@ -67,6 +73,12 @@ class Local:
         Of objects. Words that have no Chinese stay English; the tag's `language` says which.
     words : str or list of str, optional
         Tell these objects instead of the standard ones, "canine, mug": English nouns of the lexicon.
+    examples : table, list of pairs or str, optional
+        Labels of your own instead: a table with the columns url and label, (url, label) pairs, or a CSV file. Five
+        pictures a label are enough; they are read before the first picture, once in a process. With `words` both.
+    features : bool, default False
+        Add the column `features`, 1,280 numbers that are alike for pictures that are alike, to a nested or long table
+        (there in the first row of each image): for duplicates and search.
     color_count : int, default 3
         The most colours per picture, 1 to 10.
     max_bytes, max_pixels : int
@@ -93,6 +105,8 @@ class Local:
     objects: bool = True
     language: str = "en"
     words: str | Sequence[str] = ()
+    examples: Any = ()
+    features: bool = False
     color_count: int = 3
     max_bytes: int = 64 << 20
     max_pixels: int = MAX_PIXELS
@@ -118,8 +132,13 @@ class Local:
         object.__setattr__(self, "words", tuple(word.strip() for word in given if word.strip()))
         if self.words:
             load_vocabulary().own(self.words)
-        if not self.objects and (self.words or self.language != "en"):
-            raise ConfigError("words and language are about objects, and objects is False; leave them out")
+        object.__setattr__(self, "examples", pairs_of(self.examples, _read_text) if _is_given(self.examples) else ())
+        if not isinstance(self.features, bool):
+            raise ConfigError(f"features is {self.features!r}; allowed: True or False")
+        if not self.objects and (self.words or self.examples or self.features or self.language != "en"):
+            raise ConfigError(
+                "words, examples, features and language are about objects, and objects is False; leave them out"
+            )
 
     @property
     def address(self) -> str:
@@ -155,10 +174,21 @@ class Local:
         """The number of colours, the tagger's version and the network's: a better tagger asks again."""
         facts = {"provider": "local", "color_count": self.color_count, "tagger": VERSION}
         teller = self._objects()
-        return facts if teller is None else facts | teller.identity()
+        examples = {"examples": self._digest()} if self.examples else {}
+        return facts if teller is None else facts | teller.identity() | examples
 
-    def _objects(self) -> Objects | None:
-        return Objects(self.language, tuple(self.words), self.engine) if self.objects else None
+    def _objects(self, learned: Learned | None = None) -> Objects | None:
+        return Objects(self.language, tuple(self.words), self.engine, learned, self.features) if self.objects else None
+
+    def _digest(self) -> str:
+        """Tells these examples from others: each by its label and its key, a file's with size and time of change."""
+        named = sorted(f"{label}\t{self.key(url)}" for url, label in self.examples)
+        return hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
+
+    @property
+    def features_size(self) -> int | None:
+        """1,280 where features were asked for."""
+        return FEATURES if self.features else None
 
     def key(self, url: str) -> str:
         """The reference in its normal spelling, without its signature; a file by its path, size and time of change."""
@@ -193,6 +223,7 @@ class Local:
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
         """Read the picture, tag it in a worker thread."""
+        learned = (yield from self._learned()) if self.examples else None
         answers = []
         for image in images:
             data = yield from read(image, max_bytes=self.max_bytes, timeout=self.timeout)
@@ -202,11 +233,23 @@ class Local:
                 color_count=self.color_count,
                 max_pixels=self.max_pixels,
                 max_decode_bytes=self.max_decode_bytes,
-                objects=self._objects(),
+                objects=self._objects(learned),
             )
             tags = yield Compute(work, self.timeout)
             answers.append(Answer(tags))
         return tuple(answers)
+
+    def _learned(self) -> Generator[Step, Any, Learned]:
+        """What the examples say, from this process's memory or from their pictures."""
+        digest = self._digest()
+        found = known(digest)
+        if found is None:
+            pictures = [Image(self.key(url), url) for url, _ in self.examples]
+            files = yield from read_all(pictures, max_bytes=self.max_bytes, timeout=self.timeout)
+            seconds = self.timeout + _SECONDS_AN_EXAMPLE * len(files)
+            found = yield Compute(partial(learn, digest, self.examples, files, self.engine), seconds)
+        learned: Learned = found
+        return learned
 
     def sign(self, request: Request, moment: Moment) -> Request:
         """Nothing is signed."""
@@ -221,3 +264,14 @@ def _check(name: str, value: object, low: float, high: float, *, whole: bool = T
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         noun = "a whole number" if whole else "a number"
         raise ConfigError(f"{name} is {value!r}; allowed: {noun} from {low:,} to {high:,}")
+
+
+def _is_given(examples: Any) -> bool:
+    return examples is not None and not (isinstance(examples, str | tuple | list) and not examples)
+
+
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"examples is {path!r}, which cannot be read as a CSV file ({error})") from None

@@ -6,10 +6,11 @@ nothing says animal with 0.398. That prior is taken off: confidence = (P - prior
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +26,34 @@ VERSION: Final = 1  # goes up with every change of what the same picture is told
 _ORDER: Final = {EVERYDAY: 0, None: 0, BROAD: 2}  # exact words stand between
 
 
+class Learned(Protocol):
+    """Labels that were learned of examples."""
+
+    def tags(self, features: Floats) -> tuple[Tag, ...]:
+        """Those that a picture with these features is like."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """Tells what a picture shows. `words` are of the caller's choice; without any, the standard ones.
+    """Tells what a picture shows. `words` are of the caller's choice, and `learned` labels of examples; without either,
+    the standard words.
 
-    `engine` is "auto", "numpy" or "onnxruntime"; it changes no answer.
+    `engine` is "auto", "numpy" or "onnxruntime"; it changes no answer. With `features` one more tag, of the kind
+    "features", carries the picture's vector.
     """
 
     language: str = "en"
     words: tuple[str, ...] = ()
     engine: str = "auto"
+    learned: Learned | None = None
+    features: bool = False
 
     def identity(self) -> dict[str, Any]:
         """What changes answers."""
         facts: dict[str, Any] = {"objects": f"{VERSION}-{SHA256[:12]}"}
+        if self.features:
+            facts["features"] = True
         if self.language != "en":
             facts["language"] = self.language
         if self.words:
@@ -46,8 +61,12 @@ class Objects:
         return facts
 
     def tags(self, upright: Any) -> tuple[Tag, ...]:
-        """The tags of an upright RGB Pillow image: everyday words first, then exact ones, then broad ones."""
-        return self.tags_of(seen(upright, self.engine)[0])
+        """The tags of an upright RGB Pillow image: labels of examples, everyday words, exact ones, broad ones."""
+        probabilities, features = seen(upright, self.engine)
+        own = () if self.learned is None else self.learned.tags(features)
+        words = self.tags_of(probabilities) if self.words or self.learned is None else ()
+        carried = (Tag("", "features", extra={"features": encoded(features)}),) if self.features else ()
+        return (*own, *words, *carried)
 
     def tags_of(self, probabilities: NDArray[np.float64]) -> tuple[Tag, ...]:
         """The tags of the network's probabilities."""
@@ -70,6 +89,11 @@ class Objects:
             tag_id=word.id,
             language=language,
         )
+
+
+def encoded(features: Floats) -> str:
+    """A vector as the text that is stored: half floats in base64."""
+    return base64.b64encode(features.astype("<f2").tobytes()).decode().rstrip("=")
 
 
 def seen(upright: Any, engine: str = "auto") -> tuple[NDArray[np.float64], Floats]:
