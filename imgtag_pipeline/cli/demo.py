@@ -17,7 +17,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from imgtag_pipeline import accessor, api
+from imgtag_pipeline.cli.contact_sheet import contact_sheet
 from imgtag_pipeline.cli.demo_pictures import write_samples
+from imgtag_pipeline.cli.photographs import write_photographs
 from imgtag_pipeline.emulator import EmulatorOptions, credentials, run_in_thread
 from imgtag_pipeline.providers import Keys, Viapi
 from imgtag_pipeline.run.report import rows_in_words
@@ -30,28 +32,32 @@ ANSWERS_BEFORE_THE_CRASH: Final = 5
 PAUSE_BEFORE_THE_CRASH: Final = 0.1  # half the pace: the fifth answer is in, the next ones are still on their way
 PATIENCE: Final = 30.0
 SHOWN: Final = ["picture", "rank", "tag", "confidence", "kind", "status", "error_code"]
-SHOWN_HERE: Final = ("sunset.jpg", "portrait.jpg", "chess.png", "night.jpg", "torn.jpg")
+SHOWN_HERE: Final = ("cat.jpg", "espresso.jpg", "cameraman.jpg", "sunset.jpg", "torn.jpg")
 SHOWN_THERE: Final = ("sunset.jpg", "lemons.jpg", "snow.webp", "torn.jpg")
 SHOWN_TAGS: Final = 6
 
 
 def run_demo(folder: Path | None, say: Say) -> None:
-    """Draw pictures, label them here and through a signed API, crash, resume, and show the tables and the bill."""
+    """Label photographs and drawn pictures here, the latter also through a signed API; crash, resume, show the bill."""
     folder = Path(tempfile.mkdtemp(prefix="imgtag-demo-")) if folder is None else folder
     began = time.monotonic()
     pictures = write_samples(folder / "pictures")
-    say(f"{len(pictures)} pictures drawn in {folder / 'pictures'}; one is torn, one is a web page in disguise.\n")
-    _label_here(pictures, say)
+    photographs = write_photographs(folder / "photographs")
+    say(f"{len(photographs)} photographs and {len(pictures)} drawn pictures; one is torn, one a web page.\n")
+    _label_here(folder, [*photographs, *pictures], say)
     with run_in_thread(EmulatorOptions(qps=QPS, latency=0.3, images=folder / "pictures")) as cloud:
         _label_there(folder, pictures, cloud, say)
     say(f"All this took {time.monotonic() - began:.0f} seconds and no money.")
 
 
-def _label_here(pictures: Sequence[Path], say: Say) -> None:
-    _title(say, '1. On this machine, from the pixels: df.imgtag.label(col="url", top_k=3)')
+def _label_here(folder: Path, pictures: Sequence[Path], say: Say) -> None:
+    _title(say, '1. On this machine, offline: df.imgtag.label(col="url", min_confidence=0.5, top_k=3)')
     frame = pd.DataFrame({"url": [str(path) for path in pictures]})
-    table = accessor.FrameAccessor(frame).label(col="url", top_k=3, progress=False)
+    table = accessor.FrameAccessor(frame).label(col="url", min_confidence=0.5, top_k=3, progress=False)
     _show_long(say, table, SHOWN_HERE)
+    sheet = folder / "contact_sheet.jpg"
+    contact_sheet(table, columns=6).save(sheet, quality=88)
+    say(f"Contact sheet  {sheet}\n")
 
 
 def _label_there(folder: Path, pictures: Sequence[Path], cloud: Any, say: Say) -> None:

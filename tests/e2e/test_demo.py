@@ -7,6 +7,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,12 @@ def test_demo_is_quick_and_quiet(demo):
 def test_demo_tells_the_whole_story(demo):
     """Local tags, the plan, the crash, the resumed run with its price, both shapes, and where the files lie."""
     folder, done, _ = demo
-    for piece in ("df.imgtag.label", "to ask      12 images", "kill -9", "would have cost", "tag_", "torn.jpg"):
+    local = ("df.imgtag.label", "cat.jpg", "espresso", "tripod", "contact_sheet.jpg")
+    for piece in (*local, "to ask      12 images", "kill -9", "would have cost", "tag_", "torn.jpg"):
         assert piece in done.stdout
     assert str(folder / "tags.parquet") in done.stdout
+    with Image.open(folder / "contact_sheet.jpg") as sheet:
+        assert sheet.width > 1000
 
 
 def test_demo_pays_no_known_answer_twice(demo):

@@ -13,11 +13,12 @@ from PIL import Image
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers import Local, get
-from imgtag_pipeline.tagger import describe
+from imgtag_pipeline.tagger import COLOR_NAMES, RULES, describe
 from imgtag_pipeline.tagger.objects.build import WHEEL_SHA256, build
 from imgtag_pipeline.tagger.objects.engine import CLASSES, PATH, SHA256
 from imgtag_pipeline.tagger.objects.onnx_file import read_onnx
-from imgtag_pipeline.tagger.objects.tags import LEAST, Objects
+from imgtag_pipeline.tagger.objects.tags import LEAST, VERSION, Objects
+from imgtag_pipeline.tagger.objects.vocabulary import PATH as VOCABULARY
 from imgtag_pipeline.tagger.objects.vocabulary import UNSAID, load_vocabulary
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
@@ -217,3 +218,15 @@ def test_only_tensors_are_unpickled():
     """A checkpoint that would run code is refused by the script that builds the data file."""
     with pytest.raises(Exception, match="not allowed"):
         build(b"cos\nsystem\n(S'true'\ntR.")
+
+
+def test_no_object_has_the_name_of_a_colour_or_a_fact():
+    """In a wide table they would be one column."""
+    names = {word.name for word in load_vocabulary().standard()}
+    assert not names & {*COLOR_NAMES, *(rule.name for rule in RULES)}
+
+
+def test_a_changed_vocabulary_is_another_tagger():
+    """Whoever changes the words puts `VERSION` up, and this hash with it."""
+    told = hashlib.sha256(VOCABULARY.read_bytes()).hexdigest()[:12]
+    assert (VERSION, told) == (1, "528d2b17faf0")

@@ -19,7 +19,7 @@ from imgtag_pipeline.tagger.objects.onnx_file import read_onnx
 from imgtag_pipeline.tagger.oklab import Floats
 
 PATH: Final = Path(__file__).with_name("objects.onnx")
-SHA256: Final = "d86835767cb0e18f31133954820cb304d153446c8b8d112df2012de91e5b785e"
+SHA256: Final = "db3b6b7bc177593d4e53bea55e6b0f3d9ff1afad8146c0dd1b753b9bd1026f6f"
 ENGINES: Final = ("auto", "numpy", "onnxruntime")
 SEEN: Final = Preprocessing(224, 224, mean=(127.0,) * 3, scale=(128.0,) * 3)
 CLASSES: Final = 1000
