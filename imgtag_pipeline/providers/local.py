@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imgtag_pipeline.errors import ConfigError, PermanentError
 from imgtag_pipeline.model import (
@@ -37,11 +37,13 @@ from imgtag_pipeline.providers.toolkit.options import one_of
 from imgtag_pipeline.tagger import FORMATS, MAX_PIXELS, VERSION, describe
 from imgtag_pipeline.tagger.decode import format_problem
 from imgtag_pipeline.tagger.memory import MAX_DECODE_BYTES
-from imgtag_pipeline.tagger.objects.engine import ENGINES, FEATURES, SHA256, resolved, seconds_of_network
-from imgtag_pipeline.tagger.objects.examples import Learned, known, learn, pairs_of
-from imgtag_pipeline.tagger.objects.tags import Objects
-from imgtag_pipeline.tagger.objects.vocabulary import LANGUAGES, load_vocabulary, vocabulary_facts
+from imgtag_pipeline.tagger.objects.identity import ENGINES, FEATURES, LANGUAGES, SHA256, identity, resolved
 from imgtag_pipeline.urls import image_key
+
+if TYPE_CHECKING:
+    from imgtag_pipeline.tagger.objects.examples import Learned
+    from imgtag_pipeline.tagger.objects.tags import Objects
+    from imgtag_pipeline.tagger.objects.vocabulary import Vocabulary
 
 FACTS: Final = Facts(
     title="Objects, colours, shape, tone and sharpness, from the pixels, on this machine",
@@ -68,7 +70,7 @@ class Local:
     Parameters
     ----------
     objects : bool, default True
-        Tell objects too. False: colours and facts only, at a third of the work.
+        Tell objects too. False: colours and facts only, at a quarter of the work.
     language : {"en", "zh"}, default "en"
         Of objects. Words that have no Chinese stay English; the tag's `language` says which.
     words : str or list of str, optional
@@ -131,8 +133,8 @@ class Local:
         given = self.words.split(",") if isinstance(self.words, str) else self.words
         object.__setattr__(self, "words", tuple(word.strip() for word in given if word.strip()))
         if self.words:
-            load_vocabulary().own(self.words)
-        object.__setattr__(self, "examples", pairs_of(self.examples, _read_text) if _is_given(self.examples) else ())
+            _vocabulary().own(self.words)
+        object.__setattr__(self, "examples", _pairs(self.examples) if _is_given(self.examples) else ())
         if not isinstance(self.features, bool):
             raise ConfigError(f"features is {self.features!r}; allowed: True or False")
         if not self.objects and (self.words or self.examples or self.features or self.language != "en"):
@@ -173,12 +175,15 @@ class Local:
     def identity(self) -> Mapping[str, Any]:
         """The number of colours, the tagger's version and the network's: a better tagger asks again."""
         facts = {"provider": "local", "color_count": self.color_count, "tagger": VERSION}
-        teller = self._objects()
+        if not self.objects:
+            return facts
         examples = {"examples": self._digest()} if self.examples else {}
-        return facts if teller is None else facts | teller.identity() | examples
+        return facts | identity(self.language, tuple(self.words), features=self.features) | examples
 
-    def _objects(self, learned: Learned | None = None) -> Objects | None:
-        return Objects(self.language, tuple(self.words), self.engine, learned, self.features) if self.objects else None
+    def _objects(self, learned: Learned | None) -> Objects:
+        from imgtag_pipeline.tagger.objects.tags import Objects
+
+        return Objects(self.language, tuple(self.words), self.engine, learned, self.features)
 
     def _digest(self) -> str:
         """Tells these examples from others: each by its label and its key, a file's with size and time of change."""
@@ -206,19 +211,20 @@ class Local:
 
     def seconds_an_image(self) -> float:
         """Decoding, colours and facts of a photograph, and the network as it runs here."""
+        from imgtag_pipeline.tagger.objects.engine import seconds_of_network
+
         return _SECONDS_OF_FACTS + (seconds_of_network(self.engine) if self.objects else 0.0)
 
     def described(self) -> Sequence[tuple[str, str]]:
         """The network, its engine and its words."""
         if not self.objects:
             return [("model", "none: colours and facts only (objects is False)")]
-        known = vocabulary_facts()
-        words = (
-            f"{len(self.words)} of your own" if self.words else f"{known['classes']:,} and {known['words']} above them"
-        )
+        known = _vocabulary()
+        standard = f"{len(known.classes):,} and {len(known.words)} above them"
+        words = f"{len(self.words)} of your own" if self.words else standard
         return [
             ("model", f"EfficientNet-Lite0 in the package, {SHA256[:12]}, run by {resolved(self.engine)}"),
-            ("words", f"{words}; the lexicon for words= has {known['lexicon']:,}"),
+            ("words", f"{words}; the lexicon for words= has {len(known.lexicon):,}"),
         ]
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
@@ -233,7 +239,7 @@ class Local:
                 color_count=self.color_count,
                 max_pixels=self.max_pixels,
                 max_decode_bytes=self.max_decode_bytes,
-                objects=self._objects(learned),
+                objects=self._objects(learned) if self.objects else None,
             )
             tags = yield Compute(work, self.timeout)
             answers.append(Answer(tags))
@@ -241,6 +247,8 @@ class Local:
 
     def _learned(self) -> Generator[Step, Any, Learned]:
         """What the examples say, from this process's memory or from their pictures."""
+        from imgtag_pipeline.tagger.objects.examples import known, learn
+
         digest = self._digest()
         found = known(digest)
         if found is None:
@@ -268,6 +276,18 @@ def _check(name: str, value: object, low: float, high: float, *, whole: bool = T
 
 def _is_given(examples: Any) -> bool:
     return examples is not None and not (isinstance(examples, str | tuple | list) and not examples)
+
+
+def _pairs(examples: Any) -> tuple[tuple[str, str], ...]:
+    from imgtag_pipeline.tagger.objects.examples import pairs_of
+
+    return pairs_of(examples, _read_text)
+
+
+def _vocabulary() -> Vocabulary:
+    from imgtag_pipeline.tagger.objects.vocabulary import load_vocabulary
+
+    return load_vocabulary()
 
 
 def _read_text(path: str) -> str:

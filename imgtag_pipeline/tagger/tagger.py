@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from imgtag_pipeline.model import Tag
 from imgtag_pipeline.tagger.colors import color_tags
 from imgtag_pipeline.tagger.decode import MAX_PIXELS, open_picture
 from imgtag_pipeline.tagger.facts import fact_tags
 from imgtag_pipeline.tagger.memory import MAX_DECODE_BYTES
-from imgtag_pipeline.tagger.objects.tags import Objects
+
+if TYPE_CHECKING:
+    from imgtag_pipeline.tagger.objects.tags import Objects
 
 VERSION: Final = 1  # goes up with every change of the colours and facts that the same picture is told
 SURE: Final = 0.5  # less sure objects stand after the colours and facts

@@ -11,7 +11,7 @@ import skimage
 
 from imgtag_pipeline.errors import ConfigError, PermanentError
 from imgtag_pipeline.tagger import describe
-from imgtag_pipeline.tagger.objects import blas, engine
+from imgtag_pipeline.tagger.objects import blas, engine, identity
 from imgtag_pipeline.tagger.objects.blas import one_blas_thread
 from imgtag_pipeline.tagger.objects.tags import Objects
 
@@ -75,7 +75,7 @@ def test_blas_has_one_thread_meanwhile_and_its_own_number_afterwards():
 
 def test_an_engine_that_is_not_installed_is_said(monkeypatch):
     """And "auto" takes the other one."""
-    monkeypatch.setattr(engine, "find_spec", lambda name: None)
-    assert engine.resolved("auto") == "numpy"
+    monkeypatch.setattr(identity, "find_spec", lambda name: None)
+    assert identity.resolved("auto") == "numpy"
     with pytest.raises(ConfigError, match=r"pip install 'imgtag_pipeline\[onnx\]'"):
-        engine.resolved("onnxruntime")
+        identity.resolved("onnxruntime")

@@ -6,7 +6,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,33 +13,17 @@ import numpy as np
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.tagger.crops import Preprocessing
+from imgtag_pipeline.tagger.objects.identity import SHA256, resolved
 from imgtag_pipeline.tagger.objects.network import Network
 from imgtag_pipeline.tagger.objects.onnx_file import read_onnx
 from imgtag_pipeline.tagger.oklab import Floats
 
 PATH: Final = Path(__file__).with_name("objects.onnx")
-SHA256: Final = "db3b6b7bc177593d4e53bea55e6b0f3d9ff1afad8146c0dd1b753b9bd1026f6f"
-ENGINES: Final = ("auto", "numpy", "onnxruntime")
 SEEN: Final = Preprocessing(224, 224, mean=(127.0,) * 3, scale=(128.0,) * 3)
 CLASSES: Final = 1000
-FEATURES: Final = 1280
 Run = Callable[[Floats], tuple[Floats, Floats]]
 _lock = threading.Lock()
 _engines: dict[str, Run] = {}
-
-
-def has_onnxruntime() -> bool:
-    """Whether the package onnxruntime is installed."""
-    return find_spec("onnxruntime") is not None
-
-
-def resolved(engine: str) -> str:
-    """The engine that "auto" means here; raises `ConfigError` for one that is not installed."""
-    if engine == "auto":
-        return "onnxruntime" if has_onnxruntime() else "numpy"
-    if engine == "onnxruntime" and not has_onnxruntime():
-        raise ConfigError("engine is 'onnxruntime', which is not installed: pip install 'imgtag_pipeline[onnx]'")
-    return engine
 
 
 def runner(engine: str = "auto") -> Run:

@@ -135,11 +135,6 @@ def port(name: str, shape: Shape, kind: int = FLOAT) -> bytes:
     return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, sizes)))
 
 
-def with_output(data: bytes, name: str) -> bytes:
-    """The model with one more of its inner values as an output; a message that is appended is merged."""
-    return data + _field(7, _field(12, _field(1, name)))
-
-
 def _attribute(name: str, value: int | float | Sequence[int]) -> bytes:
     if isinstance(value, int):
         return _field(1, name) + _field(3, value) + _field(20, 2)

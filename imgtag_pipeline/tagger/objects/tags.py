@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtag_pipeline.model import Tag
-from imgtag_pipeline.tagger.objects.engine import CLASSES, SEEN, SHA256, runner
+from imgtag_pipeline.tagger.objects.engine import CLASSES, SEEN, runner
 from imgtag_pipeline.tagger.objects.vocabulary import BROAD, EVERYDAY, Word, load_vocabulary
 from imgtag_pipeline.tagger.oklab import Floats
 
 LEAST: Final = 0.05  # less sure tags are not stored
 DIGITS: Final = 3  # of what is stored; engines differ in the sixth
-VERSION: Final = 1  # goes up with every change of what the same picture is told to show
 _ORDER: Final = {EVERYDAY: 0, None: 0, BROAD: 2}  # exact words stand between
 
 
@@ -48,17 +47,6 @@ class Objects:
     engine: str = "auto"
     learned: Learned | None = None
     features: bool = False
-
-    def identity(self) -> dict[str, Any]:
-        """What changes answers."""
-        facts: dict[str, Any] = {"objects": f"{VERSION}-{SHA256[:12]}"}
-        if self.features:
-            facts["features"] = True
-        if self.language != "en":
-            facts["language"] = self.language
-        if self.words:
-            facts["words"] = sorted({word.strip().lower() for word in self.words})
-        return facts
 
     def tags(self, upright: Any) -> tuple[Tag, ...]:
         """The tags of an upright RGB Pillow image: labels of examples, everyday words, exact ones, broad ones."""

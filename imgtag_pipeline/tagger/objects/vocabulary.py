@@ -18,7 +18,6 @@ from imgtag_pipeline.errors import ConfigError
 
 PATH: Final = Path(__file__).with_name("vocabulary.json")
 BROAD, EVERYDAY, EXACT = 1, 2, 3
-LANGUAGES: Final = ("en", "zh")
 # Classes that the network sees in noise, drawings and under the microscope: flatworm, nematode. Told only by `words`.
 UNSAID: Final = frozenset((110, 111))
 
@@ -120,9 +119,3 @@ def _numbers(text: str) -> tuple[int, ...]:
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)
     return tuple(found)
-
-
-def vocabulary_facts() -> dict[str, int]:
-    """How many words there are, for documentation and `imgtag doctor`."""
-    found = load_vocabulary()
-    return {"classes": len(found.classes), "words": len(found.words), "lexicon": len(found.lexicon)}
