@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from imgtag_pipeline.errors import ConfigError
@@ -12,16 +13,11 @@ from imgtag_pipeline.providers.contract import Embedded, Provider
 _FREE: Final = Price(tiers=((None, 0),))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WithoutVendor:
-    """The provider with what it lacks; everything else is its own."""
+    """What a provider without a vendor lacks; `completed` adds what it has."""
 
     embedded: Embedded
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "embedded":  # while it is being unpickled
-            raise AttributeError(name)
-        return getattr(self.embedded, name)
 
     @property
     def quota(self) -> Quota:
@@ -41,11 +37,24 @@ class WithoutVendor:
         """There is nobody who replies. Raises `ConfigError`."""
         raise ConfigError(f"{self.embedded.address!r} makes a call, so it needs sign, check, quota and price")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return completed, (self.embedded,)
+
 
 def completed(provider: Provider | Embedded) -> Provider:
     """The provider itself, or one without a vendor made whole."""
     if isinstance(provider, Provider):
         return provider
-    whole: Any = WithoutVendor(provider)
-    found: Provider = whole
-    return found
+    own = frozenset(name for name in dir(provider) if not name.startswith("_") and not hasattr(WithoutVendor, name))
+    whole: Provider = _class_with(own)(provider)
+    return whole
+
+
+@cache
+def _class_with(names: frozenset[str]) -> Any:
+    """The class that hands these names on. They stand on it, as Python's check of protocols looks at the class."""
+    return type("WithoutVendor", (WithoutVendor,), {name: _handed_on(name) for name in names})
+
+
+def _handed_on(name: str) -> property:
+    return property(lambda self: getattr(self.embedded, name))

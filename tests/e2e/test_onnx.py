@@ -245,6 +245,18 @@ def test_the_packages_own_network_is_such_a_model():
     assert table["confidence"].iloc[0] == pytest.approx(0.95, abs=0.02)
 
 
+def test_another_output_as_features(pictures, save):
+    """A column of fixed size; an output that is not there is said."""
+    provider = Onnx(model=str(PATH), features="features")
+    table = labelled(pictures[:2], provider, shape="nested")
+    assert len(table["features"].iloc[0]) == 1280
+    assert table["features"].iloc[1] is None
+    assert "" not in [tag["tag"] for tag in table["tags"].iloc[0]]
+    assert provider.identity() != Onnx(model=str(PATH)).identity()
+    with pytest.raises(ConfigError, match=r"features is 'pool'; allowed: an output of .*: logits, features"):
+        labelled(pictures[:1], Onnx(model=str(PATH), features="pool"))
+
+
 def test_a_picture_that_takes_too_long_does_not_take_the_others_along(pictures, save, monkeypatch):
     """The batch is tried once more one by one; the slow one waits for the next run."""
     from imgtag_pipeline.tagger.onnx_models import labeller

@@ -73,7 +73,22 @@ def load(url: str, options: Mapping[str, Any], *, least: float) -> Loaded:
     labels: tuple[Label, ...] = said.get("labels") or ()
     output = _output(session, counts, labels, given.get("output"))
     activation: Activation = said.get("activation") or _activation(data, output)
-    labeller = Labeller(session, output, labels, preprocessing, layout, activation, least, seconds)
+    features = given.get("features")
+    if features is not None and features not in counts:
+        raise ConfigError(f"features is {features!r}; allowed: an output of {session.name}: {', '.join(counts)}")
+    size = None if features is None else counts[features]
+    labeller = Labeller(
+        session,
+        output,
+        labels,
+        preprocessing,
+        layout,
+        activation,
+        least,
+        seconds,
+        features=features,
+        features_size=size,
+    )
     named = "\n".join(f"{each.name}\t{each.parent}\t{each.id}" for each in labels)
     return Loaded(
         labeller,
@@ -171,4 +186,5 @@ def _settings(labeller: Labeller) -> dict[str, Any]:
         "activation": labeller.activation,
         "output": labeller.output,
         "least": labeller.least,
+        **({} if labeller.features is None else {"features": labeller.features}),
     }

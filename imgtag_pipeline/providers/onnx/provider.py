@@ -81,6 +81,8 @@ class Onnx:
         Makes probabilities of the model's values. Default: "none" where the model ends with one, else softmax.
     output : str, optional
         The output with one value for each label, where there are several.
+    features : str, optional
+        An output of the model that becomes the column `features` of a nested or long table.
     least : float, default 0.05
         Less sure tags are not stored.
     batch : int, default 8
@@ -114,6 +116,7 @@ class Onnx:
     layout: str | None = None
     activation: str | None = None
     output: str | None = None
+    features: str | None = None
     least: float = 0.05
     batch: int = 8
     threads: int | None = None
@@ -188,7 +191,7 @@ class Onnx:
 
     def loaded(self) -> Loaded:
         """The model, loaded once and again when its file has changed; raises `ConfigError` where it cannot be used."""
-        options = {name: getattr(self, name) for name in (*_SETTINGS, "output")}
+        options = {name: getattr(self, name) for name in (*_SETTINGS, "output", "features")}
         key = (self.model, ModelFiles(self.model).version(), *options.values(), self.least)
         with _lock:
             if key not in _loaded:
@@ -223,6 +226,11 @@ class Onnx:
         if size > self.max_bytes:
             return PermanentError(f"the picture has {size:,} bytes; allowed: {self.max_bytes:,}", code="ImageTooLarge")
         return format_problem(head)
+
+    @property
+    def features_size(self) -> int | None:
+        """How many numbers the model's vector has, where one was asked for."""
+        return None if self.features is None else self.loaded().labeller.features_size
 
     def seconds_an_image(self) -> float:
         """As long as the model took for a noisy picture, and a little for decoding."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imgtag_pipeline.errors import CallError, PermanentError
 from imgtag_pipeline.model import Tag
 from imgtag_pipeline.tagger.crops import Preprocessing
+from imgtag_pipeline.tagger.objects.tags import encoded
 from imgtag_pipeline.tagger.onnx_models.session import Layout, Session
 from imgtag_pipeline.tagger.upright import upright_image
 
@@ -30,7 +31,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labeller:
-    """A model with everything that changes its answers. `least`: less sure tags are not told."""
+    """A model with everything that changes its answers. `least`: less sure tags are not told.
+
+    `features` is the output that is carried by a tag of the kind "features", where one is wanted.
+    """
 
     session: Session
     output: str
@@ -40,6 +44,8 @@ class Labeller:
     activation: Activation
     least: float
     seconds: float
+    features: str | None = None
+    features_size: int | None = None
 
     def tags(
         self, files: Sequence[bytes | CallError], *, max_pixels: int, max_decode_bytes: int
@@ -56,9 +62,17 @@ class Labeller:
                 found.append(None)
             except PermanentError as error:
                 found.append(error)
-        values = self.session.values(self.output, np.stack(pictures), self.layout) if pictures else np.zeros((0, 0))
-        rows = iter(values)
-        return [self._told(next(rows)) if one is None else one for one in found]
+        rows = iter(self._rows(pictures) if pictures else ())
+        return [next(rows) if one is None else one for one in found]
+
+    def _rows(self, pictures: Sequence[NDArray[Any]]) -> list[tuple[Tag, ...]]:
+        outputs = [self.output] if self.features is None else [self.output, self.features]
+        values, *vectors = self.session.values(outputs, np.stack(pictures), self.layout)
+        told = [self._told(row) for row in values]
+        if not vectors:
+            return told
+        carried = [Tag("", "features", extra={"features": encoded(vector)}) for vector in vectors[0].astype(np.float32)]
+        return [(*tags, tag) for tags, tag in zip(told, carried, strict=True)]
 
     def _picture(self, file: bytes, max_pixels: int, max_decode_bytes: int) -> NDArray[Any]:
         upright = upright_image(

@@ -106,17 +106,17 @@ class Session:
         }
         return counts, min(tries) / rows
 
-    def values(self, output: str, pictures: NDArray[Any], layout: Layout) -> NDArray[np.float64]:
-        """The output's values for each picture (n, height, width, 3), in as many runs as the model's batch needs."""
+    def values(self, outputs: Sequence[str], pictures: NDArray[Any], layout: Layout) -> list[NDArray[np.float64]]:
+        """Each output's values for each picture (n, height, width, 3), in as many runs as the model's batch needs."""
         most = self.batch or len(pictures)
-        found = []
+        found: list[list[NDArray[np.float64]]] = [[] for _ in outputs]
         for start in range(0, len(pictures), most):
             part = pictures[start : start + most]
             missing = (self.batch or len(part)) - len(part)
             full = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
-            (value,) = self._run([output], full, layout)
-            found.append(np.asarray(value, np.float64).reshape(len(full), -1)[: len(part)])
-        return np.concatenate(found)
+            for parts, value in zip(found, self._run(list(outputs), full, layout), strict=True):
+                parts.append(np.asarray(value, np.float64).reshape(len(full), -1)[: len(part)])
+        return [np.concatenate(parts) for parts in found]
 
     def _run(self, outputs: list[str], pictures: NDArray[Any], layout: Layout) -> list[Any]:
         batch = pictures if layout == "NHWC" else pictures.transpose(0, 3, 1, 2)
