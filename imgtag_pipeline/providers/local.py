@@ -18,17 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 from imgtag_pipeline.errors import ConfigError, PermanentError
 from imgtag_pipeline.model import (
     Answer,
-    Call,
     Compute,
     Exchange,
     Facts,
     Image,
     Job,
-    Moment,
-    Price,
-    Quota,
-    Reply,
-    Request,
     Step,
     read,
     read_all,
@@ -59,8 +53,6 @@ FACTS: Final = Facts(
 )
 _SECONDS_AN_EXAMPLE: Final = 1.0  # at most, on a busy machine
 _SECONDS_OF_FACTS: Final = 0.015  # of a photograph of about a megapixel, on one core
-_FREE: Final = Price(tiers=((None, 0),))
-_UNLIMITED: Final = Quota("local", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,16 +143,6 @@ class Local:
     def facts(self) -> Facts:
         """For people: formats, limits, scale."""
         return FACTS
-
-    @property
-    def quota(self) -> Quota:
-        """No limit."""
-        return _UNLIMITED
-
-    @property
-    def price(self) -> Price:
-        """Nothing."""
-        return _FREE
 
     @property
     def batch_size(self) -> int:
@@ -258,13 +240,6 @@ class Local:
             found = yield Compute(partial(learn, digest, self.examples, files, self.engine), seconds)
         learned: Learned = found
         return learned
-
-    def sign(self, request: Request, moment: Moment) -> Request:
-        """Nothing is signed."""
-        return request
-
-    def check(self, call: Call, reply: Reply) -> None:
-        """Nothing is called."""
 
 
 def _check(name: str, value: object, low: float, high: float, *, whole: bool = True) -> None:

@@ -13,6 +13,7 @@ from imgtag_pipeline.model import Image as Ref
 from imgtag_pipeline.providers import get
 from imgtag_pipeline.providers.contract import Provider
 from imgtag_pipeline.providers.local import Local
+from imgtag_pipeline.providers.without_vendor import completed
 
 RED = io.BytesIO()
 Image.new("RGB", (40, 30), "red").save(RED, "PNG")
@@ -64,7 +65,7 @@ def test_it_is_a_provider_that_costs_nothing():
     """The contract holds; no quota, no price."""
     local = get("local", color_count=5)
     assert isinstance(local, Provider)
-    assert local == Local(color_count=5)
+    assert local == completed(Local(color_count=5))
     assert (local.address, local.batch_size, local.quota.qps) == ("local", 1, None)
     assert local.price.tiers == ((None, 0),)
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers import Local, get
+from imgtag_pipeline.providers.without_vendor import completed
 from imgtag_pipeline.tagger import COLOR_NAMES, RULES, describe
 from imgtag_pipeline.tagger.objects.build import WHEEL_SHA256, build
 from imgtag_pipeline.tagger.objects.engine import CLASSES, PATH
@@ -130,7 +131,7 @@ def test_a_word_that_is_not_there_is_refused_with_near_ones(word, near):
 
 def test_words_are_given_as_a_list_or_as_a_text():
     """The command line has texts only."""
-    assert get("local", words="canine, mug") == Local(words=["canine", "mug"])
+    assert get("local", words="canine, mug") == completed(Local(words=["canine", "mug"]))
     assert Local(words="mug,canine").identity() == Local(words=["canine", "mug"]).identity()
 
 

@@ -14,6 +14,7 @@ from imgtag_pipeline.errors import ConfigError
 from imgtag_pipeline.providers import Keys, registry
 from imgtag_pipeline.providers.alibaba_viapi.actions import ACTIONS
 from imgtag_pipeline.providers.local import Local
+from imgtag_pipeline.providers.without_vendor import completed
 
 KEYS = Keys("key-id", "secret", app_id="1000001")
 
@@ -125,7 +126,7 @@ def test_a_foreign_package_adds_a_provider_by_entry_point(monkeypatch):
     point = EntryPoint("acme", "imgtag_pipeline.providers.local:Local", registry.GROUP)
     monkeypatch.setattr(registry, "_foreign", lambda: {"acme": point})
     assert "acme" in providers.names()
-    assert providers.get("acme", color_count="4") == Local(color_count=4)
+    assert providers.get("acme", color_count="4") == completed(Local(color_count=4))
     assert [one.facts.title for one in providers.describe() if one.address == "acme"] == [Local().facts.title]
 
 

@@ -241,6 +241,7 @@ class Onnx:
         found = self.loaded()
         labeller, seen = found.labeller, found.labeller.preprocessing
         first = ", ".join(label.name for label in labeller.labels[:5])
+        more = ", ..." if len(labeller.labels) > 5 else ""
         batch = labeller.session.batch
         return [
             ("model", f"{labeller.session.name}, {found.model_hash}"),
@@ -249,7 +250,7 @@ class Onnx:
                 f"{seen.width}x{seen.height} {seen.channels}, {labeller.layout}, {labeller.session.kind}, {seen.fit}",
             ),
             ("batch", "free" if batch is None else f"fixed at {batch}"),
-            ("labels", f"{len(labeller.labels):,}: {first}, ...; activation {labeller.activation}"),
+            ("labels", f"{len(labeller.labels):,}: {first}{more}; activation {labeller.activation}"),
         ]
 
     def exchange(self, images: Sequence[Image], jobs: Mapping[str, Job]) -> Exchange:
