@@ -97,11 +97,14 @@ def local_path_of(reference: str, *, is_windows: bool = os.name == "nt") -> str 
             rest = slash + path
         if is_windows and _DRIVE.match(rest):  # file:///C:/a.png
             rest = rest[1:]
-        return os.fsdecode(unquote_to_bytes(rest))
+        return os.fsdecode(unquote_to_bytes(rest.encode("utf-8", "surrogatepass")))
     if _SCHEME.match(reference) or reference[:5].lower() == "data:":
         return None
-    if reference.startswith("~") and not os.path.lexists(reference):
-        return os.path.expanduser(reference)
+    if reference.startswith("~"):
+        try:
+            return reference if os.path.lexists(reference) else os.path.expanduser(reference)
+        except (UnicodeError, ValueError):  # half a character, a NUL: no file has such a name
+            return reference
     return reference
 
 

@@ -84,6 +84,8 @@ def _normal_authority(scheme: str, authority: str) -> str:
         host = place
     elif port and not (port.isascii() and port.isdigit()):
         host, colon = place, ""  # no port: left as it is, and refused where it is sent
+    if colon and ":" in host and not (host.startswith("[") and host.endswith("]")):
+        host, colon = place, ""  # colons that belong to no port: the same
     if not host.startswith("["):
         host = _ascii_host(host)
     number = int(port) if colon and port and len(port) < 8 else None

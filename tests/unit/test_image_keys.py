@@ -193,6 +193,11 @@ URLS = st.lists(st.sampled_from(PIECES), max_size=12).map(lambda parts: "http://
 
 @given(TEXTS | URLS)
 @example("http://h?x=%253Fa")
+@example("HTTP://::")
+@example("~\ud800")
+@example("file:///\ud800")
+@example("~a\0b")
+@example("http://h:80:80/")
 def test_normalising_twice_changes_nothing(text: str) -> None:
     """The key of a key is the key, of any text."""
     once = image_key(text)

@@ -134,7 +134,7 @@ def test_a_report_and_a_plan_can_be_read_in_a_notebook(tmp_path):
     """One short line as `repr`, a table as HTML, in which nothing of the caller's is markup."""
     frame = pd.DataFrame({"url": [f"{tmp_path}/<b>none</b>.png"]})
     plan = imgtag.plan(frame)
-    assert repr(plan) == "<Plan local: 1 images, 1 impossible, 0 to ask, 0 calls, 0.0000 yuan>"
+    assert repr(plan) == "<Plan local: 1 images, 1 impossible, 0 to compute here, no calls, 0.0000 yuan, 0 seconds>"
     assert "&lt;b&gt;none" in plan._repr_html_()
     assert "<b>" not in plan._repr_html_()
     pd.DataFrame({"url": [f"{tmp_path}/none.png"]}).to_csv(tmp_path / "in.csv")
